@@ -1,0 +1,1 @@
+//! Floor of `agent`; see docs/architecture.md.

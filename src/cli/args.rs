@@ -1,0 +1,48 @@
+//! The arguments, as clap sees them.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+/// On-device security micro-agent for Azure IoT Hub.
+#[derive(Debug, Parser)]
+#[command(name = "twinward", version, about, long_about = None, disable_help_subcommand = true)]
+pub struct Args {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, ClapArgs)]
+pub struct Global {
+    /// Configuration file; drop-ins are read from `conf.d` beside it.
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/twinward/twinward.toml")]
+    pub config: PathBuf,
+    /// Print JSON lines instead of tables.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the version and what was built in.
+    Version,
+}
+
+impl Command {
+    /// Runs the command and gives its exit code.
+    ///
+    /// # Errors
+    /// What the command could not do; see [`super::exit`].
+    pub fn run(&self, global: &Global) -> anyhow::Result<u8> {
+        anyhow::ensure!(!global.config.as_os_str().is_empty(), "--config is empty");
+        match self {
+            Self::Version => Ok(super::exit::OK),
+        }
+    }
+}

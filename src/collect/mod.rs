@@ -1,0 +1,1 @@
+//! Floor of `collect`; see docs/architecture.md.

@@ -1,0 +1,1 @@
+//! Floor of `control`; see docs/architecture.md.

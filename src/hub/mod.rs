@@ -1,0 +1,1 @@
+//! Floor of `hub`; see docs/architecture.md.

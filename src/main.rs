@@ -1,0 +1,7 @@
+//! The `twinward` program: everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    twinward::cli::main()
+}

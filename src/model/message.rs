@@ -1,0 +1,81 @@
+//! The message root (schema `messageRoot.json`): `{"AgentVersion":…,"AgentId":…,"MessageSchemaVersion":"1.0",
+//! "Events":[…]}`. Events are stored as JSON text and joined here; nothing is parsed or written twice.
+
+use super::ids::{AgentId, MessageId};
+use super::loss::Queue;
+
+/// A message on its way to the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// `$.mid`, the same over every repetition.
+    pub id: MessageId,
+    /// The queue that led it; application property `priority`.
+    pub queue: Queue,
+    /// The JSON body.
+    pub body: String,
+}
+
+/// Builds bodies, and knows their size before they are built.
+#[derive(Clone, Debug)]
+pub struct MessageRoot {
+    head: String,
+}
+
+const TAIL: &str = "]}";
+
+impl MessageRoot {
+    /// The root of all messages of one agent. `agent_version` is plain ASCII without quotes.
+    #[must_use]
+    pub fn new(agent_version: &str, agent_id: AgentId) -> Self {
+        Self {
+            head: format!(
+                "{{\"AgentVersion\":\"{agent_version}\",\"AgentId\":\"{agent_id}\",\"MessageSchemaVersion\":\"1.0\",\"Events\":["
+            ),
+        }
+    }
+
+    /// The bytes that a body has besides its events and the commas between them.
+    #[must_use]
+    pub fn overhead(&self) -> usize {
+        self.head.len() + TAIL.len()
+    }
+
+    /// The size in bytes of a body with `count` events of `bytes` bytes together.
+    #[must_use]
+    pub fn body_len(&self, count: usize, bytes: usize) -> usize {
+        self.overhead() + bytes + count.saturating_sub(1)
+    }
+
+    /// The body with these events, each a JSON object as text.
+    #[must_use]
+    pub fn body<S: AsRef<str>>(&self, events: &[S]) -> String {
+        let bytes = events.iter().map(|e| e.as_ref().len()).sum();
+        let mut body = String::with_capacity(self.body_len(events.len(), bytes));
+        body.push_str(&self.head);
+        for (i, event) in events.iter().enumerate() {
+            if i > 0 {
+                body.push(',');
+            }
+            body.push_str(event.as_ref());
+        }
+        body.push_str(TAIL);
+        body
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_is_known_before_the_body_is_built() {
+        let root = MessageRoot::new("0.1.0", AgentId::random());
+        for events in [vec![], vec!["{}"], vec!["{\"a\":1}", "{}", "{\"b\":\"ö\"}"]] {
+            let bytes = events.iter().map(|e| e.len()).sum();
+            let body = root.body(&events);
+            assert_eq!(body.len(), root.body_len(events.len(), bytes));
+            let read: serde_json::Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(read["Events"].as_array().unwrap().len(), events.len());
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Floor 0: pure data. The event types are the wire contract; nothing here does I/O or knows tokio.
+
+pub mod change;
+pub mod event;
+pub mod health;
+pub mod ids;
+pub mod loss;
+pub mod message;
+pub mod payload;
+pub mod problem;
+pub mod secret;
+pub mod time;
+pub mod units;

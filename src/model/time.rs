@@ -1,0 +1,103 @@
+//! Wall-clock times with a trust flag, and monotonic instants.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+/// A wall-clock time and whether the clock could be believed when it was read.
+///
+/// Boards without a battery-backed clock start in the past; such times are kept, but marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Timestamp {
+    /// The moment, in UTC.
+    pub utc: jiff::Timestamp,
+    /// `false` if the clock was behind a time that is known to have passed.
+    pub trusted: bool,
+}
+
+impl Timestamp {
+    /// A time from a clock that is believed.
+    #[must_use]
+    pub fn trusted(utc: jiff::Timestamp) -> Self {
+        Self { utc, trusted: true }
+    }
+
+    /// `2026-11-22T09:30:00.250Z`: RFC 3339 in UTC with milliseconds, as `TimestampUTC` wants it.
+    #[must_use]
+    pub fn utc_text(&self) -> String {
+        format!("{:.3}", self.utc)
+    }
+
+    /// `2026-11-22T10:30:00.250+01:00`: RFC 3339 in `zone` with its numeric offset, as `TimestampLocal` wants it.
+    #[must_use]
+    pub fn local_text(&self, zone: &TimeZone) -> String {
+        format!("{:.3}", self.utc.display_with_offset(zone.to_offset(self.utc)))
+    }
+
+    /// Whole seconds since 1970, as SAS expiry and boot arithmetic want it.
+    #[must_use]
+    pub fn unix_seconds(&self) -> i64 {
+        self.utc.as_second()
+    }
+}
+
+/// A monotonic instant: time since boot, suspended time included. Never compared across boots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mono(Duration);
+
+impl Mono {
+    /// The instant this long after boot.
+    #[must_use]
+    pub const fn from_boot(since: Duration) -> Self {
+        Self(since)
+    }
+
+    /// How long after boot this is.
+    #[must_use]
+    pub const fn since_boot(self) -> Duration {
+        self.0
+    }
+
+    /// The time from `earlier` to `self`, zero if `earlier` is later.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// `self + wait`, at most the largest instant.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(wait))
+    }
+}
+
+/// One reading of both clocks; what pure logic takes as "now".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// The monotonic clock.
+    pub mono: Mono,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_are_rfc_3339_with_milliseconds() {
+        let at = Timestamp::trusted("2026-07-01T09:30:00.25Z".parse().unwrap());
+        let zone = TimeZone::fixed(jiff::tz::offset(2));
+        assert_eq!(at.utc_text(), "2026-07-01T09:30:00.250Z");
+        assert_eq!(at.local_text(&zone), "2026-07-01T11:30:00.250+02:00");
+        assert_eq!(at.local_text(&TimeZone::UTC), "2026-07-01T09:30:00.250+00:00");
+    }
+
+    #[test]
+    fn instants_never_go_negative() {
+        let (a, b) = (Mono::from_boot(Duration::from_secs(5)), Mono::from_boot(Duration::from_secs(7)));
+        assert_eq!(b.since(a), Duration::from_secs(2));
+        assert_eq!(a.since(b), Duration::ZERO);
+    }
+}

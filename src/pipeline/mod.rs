@@ -1,0 +1,1 @@
+//! Floor of `pipeline`; see docs/architecture.md.

@@ -1,0 +1,124 @@
+//! Floor 2: text to meaning. The local configuration becomes [`Settings`], the desired twin becomes
+//! [`agent_config::AgentConfig`]; every problem is reported together with its key.
+
+pub mod agent_config;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::secret::Secret;
+use crate::model::units::ByteSize;
+
+/// The validated local configuration; immutable.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who we are at the hub.
+    pub identity: Identity,
+    /// How the hub is reached.
+    pub hub: Hub,
+    /// Where and how things are stored.
+    pub storage: Storage,
+    /// How things are collected.
+    pub collect: Collect,
+    /// How the agent logs.
+    pub log: Log,
+    /// Where each value came from, by dotted key; keys that are absent hold their built-in default.
+    pub origins: BTreeMap<String, Origin>,
+    /// Accepted, but worth a word; each a whole sentence.
+    pub warnings: Vec<String>,
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A configuration file.
+    File(PathBuf),
+    /// An environment variable, by its name.
+    Environment(String),
+}
+
+/// `[identity]`: exactly one way.
+#[derive(Clone, Debug)]
+pub enum Identity {
+    /// `connection_string`: the text itself.
+    ConnectionString(Secret),
+    /// `connection_string_file`: a file with mode 0600. If the key is absent and systemd's credentials directory has
+    /// `connection-string`, that one; else `/etc/twinward/connection-string`.
+    ConnectionStringFile(PathBuf),
+}
+
+/// `[hub]`.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    /// Who sees the messages.
+    pub messages: MessageMode,
+    /// The MQTT port, 8883 by default.
+    pub port: u16,
+    /// Dial this address; names are still checked against the hub's or gateway's name.
+    pub host: Option<String>,
+    /// Trusted besides the system store.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// How messages are marked (protocol reference 3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageMode {
+    /// Ordinary telemetry, visible to the customer's routes and endpoints.
+    Open,
+    /// Marked with `$.ifid`: handed to Microsoft's pipeline and hidden from the customer.
+    Defender,
+}
+
+/// `[storage]`.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    /// State that survives a power cut.
+    pub directory: PathBuf,
+    /// State that survives a crash of the process; costs no flash if it is a tmpfs. `None`: inside `directory`.
+    pub runtime_directory: Option<PathBuf>,
+    /// How long low-priority events may wait before they are written to `directory`.
+    pub commit_interval: Duration,
+    /// This much of the file system is left free.
+    pub min_free: ByteSize,
+}
+
+/// `[collect]`.
+#[derive(Clone, Debug)]
+pub struct Collect {
+    /// Where process starts are read from.
+    pub process_source: ProcessSource,
+}
+
+/// The sources of process starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessSource {
+    /// The best one that works.
+    Auto,
+    /// The kernel's process connector.
+    Connector,
+    /// Looking at `/proc` once a second.
+    Poll,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Least severity that is written.
+    pub level: LogLevel,
+}
+
+/// Severities of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Something is lost, or hands are needed.
+    Error,
+    /// Degraded, but recovering.
+    Warn,
+    /// A state changed.
+    Info,
+    /// Details for finding a fault.
+    Debug,
+    /// Everything.
+    Trace,
+}

@@ -1,0 +1,1 @@
+//! Floor of `spool`; see docs/architecture.md.

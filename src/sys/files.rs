@@ -1,0 +1,131 @@
+//! Files that must not be half written, and files that nobody else may read.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::model::secret::Secret;
+
+/// A secret is at most this long; nothing that is one needs more.
+const SECRET_LIMIT: u64 = 64 * 1024;
+
+/// Why a secret was not read.
+#[derive(Debug, Error)]
+pub enum SecretError {
+    /// It is not there, or may not be read.
+    #[error("cannot read {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others may read it.
+    #[error("{path} has mode {mode:04o}: others could read the secret; run: chmod 600 {path}")]
+    TooOpen {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It belongs to somebody else.
+    #[error("{path} belongs to uid {owner}: it must belong to root or to uid {us}; run: chown {us} {path}")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Who we are.
+        us: u32,
+    },
+    /// A secret of this size is a mistake.
+    #[error("{path} is larger than 64 KiB: not a secret")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Reads a secret from a file that only its owner can read (mode 0600 or stricter), owned by root or by us.
+///
+/// # Errors
+/// Names the file and the command that mends it.
+pub fn read_secret(path: &Path) -> Result<Secret, SecretError> {
+    let unreadable = |source| SecretError::Unreadable { path: path.to_owned(), source };
+    let file = File::open(path).map_err(unreadable)?;
+    let meta = file.metadata().map_err(unreadable)?;
+    let (mode, us) = (meta.permissions().mode() & 0o7777, rustix::process::geteuid().as_raw());
+    if !meta.is_file() {
+        return Err(unreadable(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+    }
+    if mode & 0o077 != 0 {
+        return Err(SecretError::TooOpen { path: path.to_owned(), mode });
+    }
+    if meta.uid() != us && meta.uid() != 0 {
+        return Err(SecretError::Foreign { path: path.to_owned(), owner: meta.uid(), us });
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(meta.len().min(SECRET_LIMIT)).unwrap_or(0) + 1);
+    file.take(SECRET_LIMIT + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let secret = Secret::new(bytes);
+    if secret.expose().len() as u64 > SECRET_LIMIT {
+        return Err(SecretError::TooLarge { path: path.to_owned() });
+    }
+    Ok(secret)
+}
+
+/// Replaces a file so that readers, and a power cut, see the old content or the new, never a part.
+///
+/// # Errors
+/// Those of writing, syncing and renaming; the old content is then still there.
+pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let directory = path.parent().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no parent directory"))?;
+    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name"))?;
+    let mut temporary = name.to_owned();
+    temporary.push(".new");
+    let temporary = directory.join(temporary);
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&temporary, path)?;
+    File::open(directory)?.sync_all()
+}
+
+/// Makes a directory that only its owner can enter, and its parents; an existing one is left as it is.
+///
+/// # Errors
+/// Those of `mkdir`.
+pub fn private_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_secret_is_refused_with_the_command_that_mends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        write_atomic(&path, b"abc", 0o644).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = read_secret(&path).unwrap_err().to_string();
+        assert!(error.contains("0644") && error.contains("chmod 600"), "{error}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(read_secret(&path).unwrap().expose(), b"abc");
+    }
+
+    #[test]
+    fn a_replaced_file_is_whole_and_has_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        write_atomic(&path, b"one", 0o600).unwrap();
+        write_atomic(&path, b"two", 0o600).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
