@@ -2,10 +2,23 @@
 //! [`agent_config::AgentConfig`]; every problem is reported together with its key.
 
 pub mod agent_config;
+pub mod defaults;
+pub mod desired;
+pub mod effective;
+pub mod error;
+pub mod keys;
+pub mod last_good;
+mod layers;
+pub mod load;
+pub mod reported;
+pub mod twin_keys;
+pub mod twin_text;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use serde::Deserialize;
 
 use crate::model::secret::Secret;
 use crate::model::units::ByteSize;
@@ -53,6 +66,8 @@ pub enum Identity {
 pub struct Hub {
     /// Who sees the messages.
     pub messages: MessageMode,
+    /// How MQTT travels.
+    pub transport: Transport,
     /// The MQTT port, 8883 by default.
     pub port: u16,
     /// Dial this address; names are still checked against the hub's or gateway's name.
@@ -62,12 +77,21 @@ pub struct Hub {
 }
 
 /// How messages are marked (protocol reference 3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum MessageMode {
     /// Ordinary telemetry, visible to the customer's routes and endpoints.
     Open,
     /// Marked with `$.ifid`: handed to Microsoft's pipeline and hidden from the customer.
     Defender,
+}
+
+/// How MQTT travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Directly over TLS.
+    Mqtt,
 }
 
 /// `[storage]`.
@@ -91,7 +115,8 @@ pub struct Collect {
 }
 
 /// The sources of process starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ProcessSource {
     /// The best one that works.
     Auto,
@@ -109,7 +134,8 @@ pub struct Log {
 }
 
 /// Severities of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     /// Something is lost, or hands are needed.
     Error,
