@@ -228,7 +228,7 @@ pub(super) fn key(what: &Payload) -> Option<String> {
     }
     let mut key = format!("{}:", what.event());
     for byte in hash.finalize() {
-        key.push_str(&format!("{byte:02x}"));
+        key.extend([byte >> 4, byte & 15].into_iter().filter_map(|digit| char::from_digit(digit.into(), 16)));
     }
     Some(key)
 }

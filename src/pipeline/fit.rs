@@ -70,26 +70,26 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Event::to_value`].
-    pub(super) fn write(
-        &self,
-        name: EventName,
-        at: Timestamp,
-        mut items: Vec<Value>,
-    ) -> Result<Fitted, serde_json::Error> {
-        let empty = Event { id: EventId::random(), name, at, payload: Vec::new(), hits: 0 }.to_value(&self.zone)?;
-        let envelope = text_len(&empty)?;
-        let mut sizes = items.iter().map(text_len).collect::<Result<Vec<_>, _>>()?;
-        // `true` becomes `false` as soon as there is an item: one byte more.
-        let room = self.max_event.saturating_sub(envelope + 1);
-        if total(&sizes) <= room && envelope <= self.max_event {
-            return Ok(Fitted { bodies: vec![filled(empty, items)?], lost: 0 });
+    pub(super) fn write(&self, name: EventName, at: Timestamp, items: Vec<Value>) -> Result<Fitted, serde_json::Error> {
+        let mut event = self.envelope(name, at)?;
+        fill(&mut event, items);
+        let body = serde_json::to_string(&event)?;
+        if body.len() <= self.max_event {
+            return Ok(Fitted { bodies: vec![body], lost: 0 });
         }
+        let items = fill(&mut event, Vec::new());
+        self.split(&event, items)
+    }
+
+    /// Puts the items into as many copies of the empty event as it takes.
+    fn split(&self, empty: &Value, mut items: Vec<Value>) -> Result<Fitted, serde_json::Error> {
+        let room = self.room(empty)?;
         let budget = room.saturating_sub(PART_MARK);
         let before = items.len();
-        for (item, size) in items.iter_mut().zip(&mut sizes) {
-            if *size > budget && cut(item, budget)? {
-                *size = text_len(item)?;
-            }
+        let mut sizes = Vec::with_capacity(before);
+        for item in &mut items {
+            let size = text_len(item)?;
+            sizes.push(if size > budget && cut(item, budget)? { text_len(item)? } else { size });
         }
         let (items, sizes): (Vec<_>, Vec<_>) = items.into_iter().zip(sizes).filter(|(_, size)| *size <= budget).unzip();
         let lost = u64::try_from(before - items.len()).unwrap_or(u64::MAX);
@@ -109,7 +109,8 @@ impl Writer {
             if let Some(members) = event.as_object_mut() {
                 members.insert("Id".to_owned(), Value::String(EventId::random().to_string()));
             }
-            bodies.push(filled(event, part)?);
+            fill(&mut event, part);
+            bodies.push(serde_json::to_string(&event)?);
         }
         Ok(Fitted { bodies, lost })
     }
@@ -125,8 +126,19 @@ impl Writer {
         item: &mut Value,
         reserve: usize,
     ) -> Result<bool, serde_json::Error> {
-        let empty = Event { id: EventId::random(), name, at, payload: Vec::new(), hits: 0 }.to_value(&self.zone)?;
-        cut(item, self.max_event.saturating_sub(text_len(&empty)? + 1 + PART_MARK + reserve))
+        let room = self.room(&self.envelope(name, at)?)?;
+        cut(item, room.saturating_sub(PART_MARK + reserve))
+    }
+
+    /// An event without items.
+    fn envelope(&self, name: EventName, at: Timestamp) -> Result<Value, serde_json::Error> {
+        Event { id: EventId::random(), name, at, payload: Vec::new(), hits: 0 }.to_value(&self.zone)
+    }
+
+    /// The bytes that an event has for its items and the commas between them.
+    fn room(&self, empty: &Value) -> Result<usize, serde_json::Error> {
+        // `IsEmpty` becomes `false` as soon as there is an item: one byte more than `true`.
+        Ok(self.max_event.saturating_sub(text_len(empty)? + 1))
     }
 }
 
@@ -139,22 +151,18 @@ pub(super) fn detail(item: &mut Value, key: &str, value: String) {
     }
 }
 
-/// The bytes of these items and the commas between them.
-fn total(sizes: &[usize]) -> usize {
-    sizes.iter().sum::<usize>() + sizes.len().saturating_sub(1)
-}
-
 fn text_len(value: &Value) -> Result<usize, serde_json::Error> {
     Ok(serde_json::to_string(value)?.len())
 }
 
-/// Puts the items into an event without items.
-fn filled(mut event: Value, items: Vec<Value>) -> Result<String, serde_json::Error> {
-    if let Some(members) = event.as_object_mut() {
-        members.insert("IsEmpty".to_owned(), Value::Bool(items.is_empty()));
-        members.insert("Payload".to_owned(), Value::Array(items));
+/// Gives an event these items, and hands back those it had.
+fn fill(event: &mut Value, items: Vec<Value>) -> Vec<Value> {
+    let Some(members) = event.as_object_mut() else { return items };
+    members.insert("IsEmpty".to_owned(), Value::Bool(items.is_empty()));
+    match members.insert("Payload".to_owned(), Value::Array(items)) {
+        Some(Value::Array(before)) => before,
+        _ => Vec::new(),
     }
-    serde_json::to_string(&event)
 }
 
 /// Groups items in their order, each group as large as `room` allows once its items carry their part.
