@@ -17,6 +17,14 @@ pub enum Change {
         /// The event it became.
         event: StoredEvent,
     },
+    /// The aggregate with this key cannot become an event any more: what is pending under the key moves to dropped,
+    /// in the queue it was stored with; nothing is booked as collected.
+    Discard {
+        /// Key of the aggregate.
+        key: String,
+        /// Why.
+        reason: DropReason,
+    },
     /// Collected, but impossible to store or send: booked as collected and as dropped.
     Drop {
         /// Queue it would have entered.
@@ -35,7 +43,8 @@ pub enum Change {
 pub struct StoredEvent {
     /// The queue it belongs to.
     pub queue: Queue,
-    /// How many hits it stands for.
+    /// How many hits it stands for. 0 in all parts but the first of a snapshot that was split: together they are one
+    /// hit.
     pub hits: u64,
     /// The event's JSON object.
     pub body: String,

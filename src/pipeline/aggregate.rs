@@ -1,0 +1,362 @@
+//! The table of open aggregates: identical observations within one interval, counted instead of sent one by one.
+//!
+//! # Which observations are identical
+//! ProcessCreate: same Executable, UserId, UserName and CommandLine (protocol reference 4.5). The key is the event name,
+//! a colon, and SHA-256 in hex over the tagged fields, each preceded by its length, so no two lists of fields share one
+//! text. The process ids are not part of the key and are 0 in the event; `ExtraDetails` are those of the first hit.
+//!
+//! # What is stored of one
+//! `state` is the JSON object `{"payload":{"ProcessCreate":{…}},"first":{"utc":…,"trusted":…},"last":{…}}`: the payload
+//! item of the first hit, already cut to size, and the times of the earliest and the latest hit.
+//!
+//! # When it ends
+//! All aggregates of one event type share a window. It opens with the first hit into an empty table, so an idle device
+//! is not woken, and no hit waits longer than the interval. After a restart it goes on by the wall clock; if that
+//! cannot be trusted the wait is taken as over, so that a device which restarts again and again still reports.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::model::change::OpenAggregate;
+use crate::model::event::EventName;
+use crate::model::loss::Queue;
+use crate::model::payload::Payload;
+use crate::model::time::{Mono, Now, Timestamp};
+
+/// The most aggregates that are open at once.
+const MOST_ENTRIES: usize = 4096;
+
+/// The most bytes that they take together.
+const MOST_BYTES: usize = 1024 * 1024;
+
+/// What an entry takes besides its texts, roughly.
+const ENTRY_BYTES: usize = 160;
+
+/// One open aggregate.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// See the top of this file.
+    pub(super) key: Arc<str>,
+    /// The event it will become.
+    pub(super) name: EventName,
+    /// The queue its hits are booked in.
+    pub(super) queue: Queue,
+    /// How many so far.
+    pub(super) hits: u64,
+    /// Time of the earliest hit.
+    pub(super) first: Timestamp,
+    /// Time of the latest hit.
+    pub(super) last: Timestamp,
+    /// JSON of the [`Payload`], tagged with its kind.
+    pub(super) payload: String,
+    /// Whether hits were added since the last report.
+    pub(super) grown: bool,
+}
+
+impl Entry {
+    /// What the spool is told.
+    pub(super) fn open(&self) -> OpenAggregate {
+        OpenAggregate {
+            key: self.key.to_string(),
+            queue: self.queue,
+            hits: self.hits,
+            state: format!(
+                r#"{{"payload":{},"first":{{"utc":"{}","trusted":{}}},"last":{{"utc":"{}","trusted":{}}}}}"#,
+                self.payload, self.first.utc, self.first.trusted, self.last.utc, self.last.trusted
+            ),
+        }
+    }
+
+    /// Reads what [`Entry::open`] wrote; `None` if it is anything else.
+    pub(super) fn read(stored: &OpenAggregate) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct State {
+            payload: Payload,
+            first: Timestamp,
+            last: Timestamp,
+        }
+        let state: State = serde_json::from_str(&stored.state).ok()?;
+        (stored.hits > 0).then_some(())?;
+        Some(Self {
+            key: stored.key.as_str().into(),
+            name: state.payload.event(),
+            queue: stored.queue,
+            hits: stored.hits,
+            first: state.first,
+            last: state.last,
+            payload: serde_json::to_string(&state.payload).ok()?,
+            grown: false,
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        ENTRY_BYTES + self.key.len() + self.payload.len()
+    }
+}
+
+/// The time that the aggregates of one type share.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    since: Mono,
+    /// Waited before `since`: in an earlier run of the agent.
+    waited: Duration,
+    entries: usize,
+}
+
+/// All open aggregates, in the order in which they were opened.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    entries: BTreeMap<u64, Entry>,
+    numbers: HashMap<Arc<str>, u64>,
+    windows: BTreeMap<EventName, Window>,
+    grown: Vec<u64>,
+    next: u64,
+    bytes: usize,
+}
+
+impl Table {
+    /// How many are open.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Counts hits on an open aggregate; `false` if there is none with this key.
+    pub(super) fn hit(&mut self, key: &str, hits: u64, first: Timestamp, last: Timestamp) -> bool {
+        let Some(number) = self.numbers.get(key) else { return false };
+        let Some(entry) = self.entries.get_mut(number) else { return false };
+        entry.hits = entry.hits.saturating_add(hits);
+        entry.first = entry.first.min(first);
+        entry.last = entry.last.max(last);
+        if !entry.grown {
+            entry.grown = true;
+            self.grown.push(*number);
+        }
+        true
+    }
+
+    /// Opens an aggregate; there is none with its key. `waited` is how long it was open in an earlier run.
+    pub(super) fn insert(&mut self, entry: Entry, waited: Duration, now: Mono) {
+        let window = self.windows.entry(entry.name).or_insert(Window { since: now, waited, entries: 0 });
+        window.entries += 1;
+        let so_far = window.waited.saturating_add(now.since(window.since));
+        if waited > so_far {
+            *window = Window { since: now, waited, entries: window.entries };
+        }
+        let number = self.next;
+        self.next += 1;
+        self.bytes += entry.bytes();
+        if entry.grown {
+            self.grown.push(number);
+        }
+        self.numbers.insert(Arc::clone(&entry.key), number);
+        self.entries.insert(number, entry);
+    }
+
+    /// Takes the oldest one out if another of this size would be too many.
+    pub(super) fn make_room(&mut self, entry: &Entry) -> Option<Entry> {
+        let full = self.entries.len() >= MOST_ENTRIES || self.bytes + entry.bytes() > MOST_BYTES;
+        let oldest = *self.entries.keys().next()?;
+        if full { self.remove(oldest) } else { None }
+    }
+
+    /// Takes all of one type out, the oldest first.
+    pub(super) fn take(&mut self, name: EventName) -> Vec<Entry> {
+        let numbers: Vec<u64> =
+            self.entries.iter().filter(|(_, e)| e.name == name).map(|(number, _)| *number).collect();
+        numbers.into_iter().filter_map(|number| self.remove(number)).collect()
+    }
+
+    /// The types that have open aggregates, and when each ends if its interval is as `interval` says.
+    pub(super) fn deadlines(
+        &self,
+        interval: impl Fn(EventName) -> Option<Duration>,
+    ) -> impl Iterator<Item = (EventName, Mono)> {
+        self.windows.iter().map(move |(name, window)| {
+            let wait = interval(*name).unwrap_or_default().saturating_sub(window.waited);
+            (*name, window.since.after(wait))
+        })
+    }
+
+    /// What grew since the last call, the longest open first.
+    pub(super) fn take_grown(&mut self) -> Vec<OpenAggregate> {
+        let mut numbers = std::mem::take(&mut self.grown);
+        numbers.sort_unstable();
+        let mut grown = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            // One that was taken out in the meantime is not here any more, and was reported then.
+            if let Some(entry) = self.entries.get_mut(&number) {
+                entry.grown = false;
+                grown.push(entry.open());
+            }
+        }
+        grown
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&number)?;
+        self.numbers.remove(&entry.key);
+        self.bytes = self.bytes.saturating_sub(entry.bytes());
+        if let Some(window) = self.windows.get_mut(&entry.name) {
+            window.entries = window.entries.saturating_sub(1);
+            if window.entries == 0 {
+                self.windows.remove(&entry.name);
+            }
+        }
+        Some(entry)
+    }
+}
+
+/// The key of an observation; `None` if its kind is never aggregated.
+pub(super) fn key(what: &Payload) -> Option<String> {
+    let Payload::ProcessCreate(process) = what else { return None };
+    let mut hash = Sha256::new();
+    let fields = [
+        Some(process.executable.as_str()),
+        Some(process.user_id.as_str()),
+        process.user_name.as_deref(),
+        Some(process.command_line.as_str()),
+    ];
+    for field in fields {
+        hash.update([u8::from(field.is_some())]);
+        let field = field.unwrap_or_default();
+        hash.update(u64::try_from(field.len()).unwrap_or(u64::MAX).to_le_bytes());
+        hash.update(field);
+    }
+    let mut key = format!("{}:", what.event());
+    for byte in hash.finalize() {
+        key.extend([byte >> 4, byte & 15].into_iter().filter_map(|digit| char::from_digit(digit.into(), 16)));
+    }
+    Some(key)
+}
+
+/// The observation without what differs between identical ones.
+pub(super) fn common_part(what: Payload) -> Payload {
+    match what {
+        Payload::ProcessCreate(mut process) => {
+            process.process_id = 0;
+            process.parent_process_id = 0;
+            Payload::ProcessCreate(process)
+        }
+        other => other,
+    }
+}
+
+/// How long an aggregate had been open before a restart; `interval`, that is to its end, if the clocks cannot tell.
+pub(super) fn waited(first: Timestamp, now: Now, interval: Duration) -> Duration {
+    if !(first.trusted && now.wall.trusted) {
+        return interval;
+    }
+    Duration::try_from(now.wall.utc.duration_since(first.utc)).unwrap_or(interval)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::payload::ProcessCreate;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::trusted(jiff::Timestamp::from_second(1_800_000_000 + second).unwrap())
+    }
+
+    fn process(user_id: &str, user_name: Option<&str>, command_line: &str) -> Payload {
+        Payload::ProcessCreate(ProcessCreate {
+            executable: "/bin/sh".into(),
+            process_id: 7,
+            parent_process_id: 1,
+            user_id: user_id.into(),
+            user_name: user_name.map(Into::into),
+            command_line: command_line.into(),
+            ..Default::default()
+        })
+    }
+
+    fn entry(key: &str, payload: usize) -> Entry {
+        Entry {
+            key: key.into(),
+            name: EventName::ProcessCreate,
+            queue: Queue::Low,
+            hits: 1,
+            first: at(0),
+            last: at(0),
+            payload: "x".repeat(payload),
+            grown: true,
+        }
+    }
+
+    #[test]
+    fn the_key_is_the_named_fields_and_nothing_else() {
+        let base = key(&process("0", None, "sh -c true")).unwrap();
+        assert!(base.starts_with("ProcessCreate:"));
+        assert_eq!(base.len(), 14 + 64);
+        let Payload::ProcessCreate(mut other) = process("0", None, "sh -c true") else { panic!() };
+        other.process_id = 99;
+        other.parent_process_id = 98;
+        other.extra_details.insert("A".into(), "b".into());
+        assert_eq!(key(&Payload::ProcessCreate(other.clone())).unwrap(), base);
+        other.executable = "/bin/bash".into();
+        assert_ne!(key(&Payload::ProcessCreate(other)).unwrap(), base);
+        for different in
+            [process("1", None, "sh -c true"), process("0", Some(""), "sh -c true"), process("0", None, "sh -c false")]
+        {
+            assert_ne!(key(&different).unwrap(), base);
+        }
+        // What moves from one field to the next is not the same thing.
+        assert_ne!(key(&process("0s", None, "h")), key(&process("0", None, "sh")));
+    }
+
+    #[test]
+    fn state_is_read_back_as_it_was_written() {
+        let payload = serde_json::to_string(&common_part(process("0", Some("root"), "sh \"-c\" \u{1}ö"))).unwrap();
+        let mut written = entry("k", 0);
+        written.payload = payload;
+        written.last =
+            Timestamp { utc: jiff::Timestamp::from_nanosecond(1_800_000_001_000_000_001).unwrap(), trusted: false };
+        written.hits = 3;
+        let read = Entry::read(&written.open()).unwrap();
+        assert_eq!(read.open(), written.open());
+        assert_eq!((read.first, read.last, read.hits), (written.first, written.last, 3));
+    }
+
+    #[test]
+    fn anything_else_is_not_read() {
+        let good = Entry { payload: serde_json::to_string(&process("0", None, "a")).unwrap(), ..entry("k", 0) }.open();
+        assert!(Entry::read(&good).is_some());
+        assert!(Entry::read(&OpenAggregate { hits: 0, ..good.clone() }).is_none());
+        for end in 0..good.state.len() {
+            assert!(Entry::read(&OpenAggregate { state: good.state[..end].into(), ..good.clone() }).is_none(), "{end}");
+        }
+    }
+
+    #[test]
+    fn the_table_is_bounded_in_entries_and_bytes() {
+        let now = Mono::default();
+        let mut table = Table::default();
+        for n in 0..MOST_ENTRIES {
+            let new = entry(&n.to_string(), 1);
+            assert!(table.make_room(&new).is_none(), "{n}");
+            table.insert(new, Duration::ZERO, now);
+        }
+        assert_eq!(&*table.make_room(&entry("new", 1)).unwrap().key, "0");
+        let mut evicted = 0;
+        let large = entry("large", MOST_BYTES);
+        while table.make_room(&large).is_some() {
+            evicted += 1;
+        }
+        assert_eq!(evicted, MOST_ENTRIES - 1);
+        assert_eq!((table.len(), table.bytes, table.windows.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_wait_that_cannot_be_measured_is_over() {
+        let interval = Duration::from_secs(60);
+        let now = |second, trusted| Now { wall: Timestamp { trusted, ..at(second) }, mono: Mono::default() };
+        assert_eq!(waited(at(0), now(10, true), interval), Duration::from_secs(10));
+        assert_eq!(waited(at(0), now(10, false), interval), interval);
+        assert_eq!(waited(at(0), now(-1, true), interval), interval);
+        assert_eq!(waited(Timestamp { trusted: false, ..at(0) }, now(10, true), interval), interval);
+    }
+}
