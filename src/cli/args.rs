@@ -42,7 +42,7 @@ impl Command {
     pub fn run(&self, global: &Global) -> anyhow::Result<u8> {
         anyhow::ensure!(!global.config.as_os_str().is_empty(), "--config is empty");
         match self {
-            Self::Version => Ok(super::exit::OK),
+            Self::Version => super::version::run(global),
         }
     }
 }

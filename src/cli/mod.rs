@@ -2,7 +2,10 @@
 
 mod args;
 pub mod exit;
+pub mod log;
 pub mod output;
+pub mod signals;
+mod version;
 
 use std::process::ExitCode;
 
