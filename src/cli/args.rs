@@ -45,7 +45,7 @@ impl Command {
         anyhow::ensure!(!global.config.as_os_str().is_empty(), "--config is empty");
         match self {
             Self::Check(args) => super::check::run(args, global),
-            Self::Version => Ok(super::exit::OK),
+            Self::Version => super::version::run(global),
         }
     }
 }

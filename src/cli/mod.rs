@@ -3,7 +3,10 @@
 mod args;
 pub mod check;
 pub mod exit;
+pub mod log;
 pub mod output;
+pub mod signals;
+mod version;
 
 use std::process::ExitCode;
 
