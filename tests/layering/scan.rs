@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn visibility_comments_and_literals_are_no_paths() {
-        let source = r###"
+        let source = r##"
             pub(crate) fn a() {} pub(super) fn b() {}
             // use crate::hub;
             /* crate::hub /* crate::spool */ crate::hub */
@@ -261,7 +261,7 @@ mod tests {
             const C: (char, char, u8) = ('"', '\'', b'"');
             fn c<'a>(x: &'a str) -> &'a str { x }
             fn d() { crate::sys::go() }
-        "###;
+        "##;
         assert_eq!(targets(&["model"], source), ["10:sys"]);
     }
 
