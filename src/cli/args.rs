@@ -30,6 +30,8 @@ pub struct Global {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Print what a collector sees, without a hub.
+    Collect(super::collect::Collect),
     /// Print the version and what was built in.
     Version,
 }
@@ -42,6 +44,7 @@ impl Command {
     pub fn run(&self, global: &Global) -> anyhow::Result<u8> {
         anyhow::ensure!(!global.config.as_os_str().is_empty(), "--config is empty");
         match self {
+            Self::Collect(collect) => collect.run(global),
             Self::Version => Ok(super::exit::OK),
         }
     }
