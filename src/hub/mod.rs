@@ -1,6 +1,11 @@
 //! Floor 3: Azure IoT Hub. Everything but `dial` and `link` is pure protocol: it takes text and `now`, and gives
 //! text and actions. Only `link` names the MQTT crate.
 
+pub mod backoff;
 pub mod connstr;
+pub mod error;
+pub mod reported;
 pub mod sas;
 pub mod tls;
+pub mod topics;
+pub mod twin;
