@@ -37,6 +37,13 @@ impl Backoff {
         self.up_since = Some(now);
     }
 
+    /// The link is taken down on purpose, to come up again at once: a good while until here still counts.
+    pub fn renewed(&mut self, now: Mono) {
+        if self.up_since.take().is_some_and(|up| now.since(up) >= STABLE) {
+            self.failures = 0;
+        }
+    }
+
     /// An attempt failed, or the link was lost: how long to wait. Changing the lane starts that lane's doubling.
     pub fn down(&mut self, now: Mono, lane: Lane) -> Duration {
         let stable = self.up_since.take().is_some_and(|up| now.since(up) >= STABLE);
@@ -123,6 +130,18 @@ mod tests {
         backoff.up(at(100));
         assert!(backoff.down(at(160), Lane::Normal) <= Duration::from_secs(1));
         assert_eq!(backoff.failures, 1);
+    }
+
+    #[test]
+    fn a_renewal_keeps_the_merit_of_the_time_before() {
+        let mut backoff = Backoff::new(1);
+        for _ in 0..8 {
+            backoff.down(at(0), Lane::Normal);
+        }
+        backoff.up(at(0));
+        backoff.renewed(at(3000));
+        backoff.up(at(3001));
+        assert!(backoff.down(at(3002), Lane::Normal) <= Duration::from_secs(1));
     }
 
     #[test]

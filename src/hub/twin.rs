@@ -100,26 +100,34 @@ impl TwinDocument {
         self.asking = true;
     }
 
-    /// The GET will not be answered: what waited is of no use without it.
-    pub fn gave_up(&mut self) {
+    /// The GET will not be answered, or was answered with nonsense: what waited for it is applied to the document at
+    /// hand as far as the versions follow each other.
+    pub fn give_up(&mut self) -> Step {
         self.asking = false;
-        self.waiting.clear();
         self.overflow = false;
+        let mut step = Step::Same;
+        for (version, patch) in std::mem::take(&mut self.waiting) {
+            if self.apply(version, patch) == Ok(Step::Changed) {
+                step = Step::Changed;
+            }
+        }
+        step
+    }
+
+    /// The connection is gone: what waited is of no use, the next one starts with a GET.
+    pub fn forget_waiting(&mut self) {
+        self.asking = false;
+        self.overflow = false;
+        self.waiting.clear();
     }
 
     /// Takes the answer to a GET, then the notices that waited for it. A lower version than before is taken too: the
     /// identity was created anew.
     ///
     /// # Errors
-    /// The answer is not usable; the document stays as it was, and the twin must be asked for again.
+    /// The answer, or a notice that waited for it, is not usable. Call [`Self::give_up`] and ask for the twin again.
     pub fn answer(&mut self, payload: &[u8]) -> Result<Step, TwinProblem> {
-        let (desired, version, reported) = match read_document(payload) {
-            Ok(document) => document,
-            Err(problem) => {
-                self.gave_up();
-                return Err(problem);
-            }
-        };
+        let (desired, version, reported) = read_document(payload)?;
         let before = (self.version, std::mem::take(&mut self.desired));
         self.version = Some(version);
         self.desired = desired;

@@ -89,6 +89,23 @@ fn notices_wait_for_the_answer_and_come_in_order() {
 }
 
 #[test]
+fn notices_that_waited_in_vain_are_applied_as_far_as_they_follow() {
+    let mut twin = known(1, json!({}));
+    twin.asking();
+    for version in [2, 3, 5] {
+        assert_eq!(notice(&mut twin, version, json!({"v": version})), Ok(Step::Same));
+    }
+    assert!(twin.answer(b"?").is_err());
+    assert_eq!(twin.give_up(), Step::Changed);
+    assert_eq!(twin.version(), Some(3));
+    let mut twin = TwinDocument::default();
+    twin.asking();
+    assert_eq!(notice(&mut twin, 2, json!({})), Ok(Step::Same));
+    twin.forget_waiting();
+    assert_eq!((twin.give_up(), twin.version()), (Step::Same, None));
+}
+
+#[test]
 fn too_many_waiting_notices_mean_another_get() {
     let mut twin = TwinDocument::default();
     twin.asking();
@@ -123,6 +140,7 @@ fn what_is_not_a_twin_is_refused_and_the_document_stays() {
         twin.asking();
         let error = twin.answer(text.as_bytes()).unwrap_err().to_string();
         assert!(error.contains(problem), "{error}");
+        assert_eq!(twin.give_up(), Step::Same);
         assert!(twin.notice(text.as_bytes(), None).is_err());
     }
     assert_eq!((twin.version(), twin.desired().get("a")), (Some(3), Some(&json!(1))));
