@@ -271,7 +271,7 @@ enum Move {
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
     let one = prop_oneof![
-        4 => any::<u8>().prop_map(Move::Send),
+        12 => any::<u8>().prop_map(Move::Send),
         1 => any::<u8>().prop_map(Move::Report),
         2 => Just(Move::Dialled),
         4 => Just(Move::Connected),
@@ -289,12 +289,13 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 
 proptest! {
     #[test]
-    fn the_promises_hold_whatever_happens(moves in moves(), life in 2_u64..4000, stop: bool) {
-        let mut bench = Bench::new(Duration::from_secs(life));
+    fn the_promises_hold_whatever_happens(moves in moves(), life in 2_u64..4000, begin_ready: bool, stop: bool) {
+        let life = Duration::from_secs(life);
+        let mut bench = if begin_ready { Bench::ready(life) } else { Bench::new(life) };
         let pool: Vec<_> = (0..20).map(|_| message()).collect();
-        let (mut open, mut ready, mut stopped) = (false, false, false);
+        let (mut open, mut ready, mut stopped) = (begin_ready, begin_ready, false);
         let mut in_flight: Vec<MessageId> = Vec::new();
-        let mut rid = 0;
+        let mut rid = u32::from(begin_ready);
         let end = if stop { vec![Move::Wait; 4] } else { Vec::new() };
         let count = moves.len();
         for (i, step) in moves.into_iter().chain(end).enumerate() {
