@@ -11,6 +11,7 @@ pub mod last_good;
 mod layers;
 pub mod load;
 pub mod reported;
+pub mod sample;
 pub mod twin_keys;
 pub mod twin_text;
 
