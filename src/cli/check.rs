@@ -16,8 +16,7 @@ use crate::settings::agent_config::AgentConfig;
 use crate::settings::desired::{self, Applied};
 use crate::settings::error::SettingsError;
 use crate::settings::twin_keys::{OBJECT, TwinKey};
-use crate::settings::{Identity, Settings, defaults, load, twin_text};
-use crate::sys::files;
+use crate::settings::{Settings, defaults, load, twin_text};
 
 use super::args::Global;
 use super::{exit, output};
@@ -62,10 +61,7 @@ fn local(config: &Path, with_secret: bool, json: bool) -> anyhow::Result<u8> {
 
 /// Why the file of the connection string cannot be used.
 fn secret_problem(settings: &Settings) -> Option<String> {
-    match &settings.identity {
-        Identity::ConnectionString(_) => None,
-        Identity::ConnectionStringFile(path) => files::read_secret(path).err().map(|e| e.to_string()),
-    }
+    settings.identity.secret().err().map(|e| e.to_string())
 }
 
 fn print_local(config: &Path, loaded: &Result<Settings, SettingsError>, secret: Option<&str>) -> io::Result<()> {
