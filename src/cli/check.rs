@@ -16,8 +16,7 @@ use crate::settings::agent_config::AgentConfig;
 use crate::settings::desired::{self, Applied};
 use crate::settings::error::SettingsError;
 use crate::settings::twin_keys::{OBJECT, TwinKey};
-use crate::settings::{Identity, Settings, defaults, load, twin_text};
-use crate::sys::files;
+use crate::settings::{Settings, defaults, load, twin_text};
 
 use super::args::Global;
 use super::{exit, output};
@@ -39,7 +38,7 @@ pub struct CheckArgs {
 /// A twin document that cannot be read or is none; those of standard output.
 pub fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<u8> {
     if args.sample {
-        io::stdout().lock().write_all(crate::settings::keys::sample().as_bytes())?;
+        io::stdout().lock().write_all(crate::settings::sample::sample().as_bytes())?;
         return Ok(exit::OK);
     }
     match &args.file {
@@ -62,10 +61,7 @@ fn local(config: &Path, with_secret: bool, json: bool) -> anyhow::Result<u8> {
 
 /// Why the file of the connection string cannot be used.
 fn secret_problem(settings: &Settings) -> Option<String> {
-    match &settings.identity {
-        Identity::ConnectionString(_) => None,
-        Identity::ConnectionStringFile(path) => files::read_secret(path).err().map(|e| e.to_string()),
-    }
+    settings.identity.secret().err().map(|e| e.to_string())
 }
 
 fn print_local(config: &Path, loaded: &Result<Settings, SettingsError>, secret: Option<&str>) -> io::Result<()> {
@@ -142,7 +138,7 @@ fn twin(path: &Path, json: bool) -> anyhow::Result<u8> {
         .and_then(|file| file.take(defaults::TWIN_TEXT_LIMIT as u64 + 1).read_to_end(&mut bytes))
         .with_context(|| format!("cannot read {}", path.display()))?;
     let document = twin_text::section_limits(&bytes).with_context(|| path.display().to_string())?;
-    let desired = desired_section(document);
+    let desired = desired_section(document).with_context(|| path.display().to_string())?;
     let applied = desired::apply(&desired, &AgentConfig::default());
     let rows = key_rows(&desired, &applied);
     let refused = applied.problems.iter().filter(|p| p.is_refusal()).count();
@@ -174,19 +170,19 @@ fn twin(path: &Path, json: bool) -> anyhow::Result<u8> {
 
 /// Finds the desired section in whatever form a twin was written down: the whole twin of a registry
 /// (`properties.desired`), of a device (`desired`), the section, or only the members of our object.
-fn desired_section(mut document: Map<String, Value>) -> Map<String, Value> {
-    if let Some(Value::Object(properties)) = document.get_mut("properties")
-        && let Some(Value::Object(desired)) = properties.remove("desired")
-    {
-        return desired;
+fn desired_section(mut document: Map<String, Value>) -> anyhow::Result<Map<String, Value>> {
+    let section = match document.get_mut("properties") {
+        Some(Value::Object(properties)) => properties.remove("desired"),
+        _ => document.remove("desired"),
+    };
+    match section {
+        Some(Value::Object(section)) => Ok(section),
+        Some(_) => anyhow::bail!("its desired section is no JSON object: write {{\"desired\": {{…}}}}"),
+        None if document.keys().any(|name| is_member(name)) => {
+            Ok(Map::from_iter([(OBJECT.to_owned(), Value::Object(document))]))
+        }
+        None => Ok(document),
     }
-    if let Some(Value::Object(desired)) = document.remove("desired") {
-        return desired;
-    }
-    if document.contains_key(OBJECT) || !document.iter().any(|(name, _)| is_member(name)) {
-        return document;
-    }
-    Map::from_iter([(OBJECT.to_owned(), Value::Object(document))])
 }
 
 fn is_member(name: &str) -> bool {

@@ -351,6 +351,20 @@ mod tests {
     }
 
     #[test]
+    fn the_one_that_waited_longest_ends_the_window_of_its_type() {
+        let minute = |_| Some(Duration::from_secs(60));
+        let at = |second| Mono::from_boot(Duration::from_secs(second));
+        let mut table = Table::default();
+        table.insert(entry("a", 1), Duration::from_secs(10), at(100));
+        table.insert(entry("b", 1), Duration::from_secs(40), at(100));
+        table.insert(entry("c", 1), Duration::from_secs(20), at(100));
+        table.insert(entry("d", 1), Duration::ZERO, at(110));
+        assert_eq!(table.deadlines(minute).collect::<Vec<_>>(), [(EventName::ProcessCreate, at(120))]);
+        assert_eq!(table.take(EventName::ProcessCreate).len(), 4);
+        assert_eq!(table.deadlines(minute).count(), 0);
+    }
+
+    #[test]
     fn a_wait_that_cannot_be_measured_is_over() {
         let interval = Duration::from_secs(60);
         let now = |second, trusted| Now { wall: Timestamp { trusted, ..at(second) }, mono: Mono::default() };

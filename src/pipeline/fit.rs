@@ -306,6 +306,13 @@ mod tests {
         assert_eq!(event["Payload"], json!([{"A": "1"}, {"A": "2"}]));
     }
 
+    #[test]
+    fn every_ascii_character_is_counted_as_it_is_written() {
+        for c in '\0'..='\u{7f}' {
+            assert_eq!(encoded_char(c) + 2, serde_json::to_string(&c).unwrap().len(), "{c:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn escapes_are_counted_as_they_are_written(text in any::<String>()) {

@@ -248,6 +248,7 @@ mod tests {
         assert_eq!(lead(&mut schedule, (0, 0), (0, 0)), None);
         assert_eq!(lead(&mut schedule, (4, 4), (0, 0)), None);
         assert_eq!(schedule.next_deadline(), at(300));
+        assert_eq!(schedule.next_send(at(300), &Backlogs { high: (4, 4), low: (0, 0) }), None, "a new firing");
     }
 
     #[test]

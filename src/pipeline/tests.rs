@@ -276,6 +276,13 @@ fn a_changed_interval_counts_from_the_first_hit() {
 }
 
 #[test]
+fn the_shortest_interval_is_a_second() {
+    let mut pipeline = pipeline(&config(Priority::Low, Some(0), PLAIN));
+    pipeline.observe(vec![seen("id", 0)], now(10));
+    assert_eq!(pipeline.next_deadline(), Some(now(11).mono));
+}
+
+#[test]
 fn a_restart_goes_on_where_the_last_run_ended() {
     let config = config(Priority::Low, Some(60), PLAIN);
     let mut first = pipeline(&config);
@@ -302,6 +309,22 @@ fn a_restart_goes_on_where_the_last_run_ended() {
     let mut fourth = pipeline(&config);
     books.apply(&fourth.restore(books.open.values().cloned().collect(), untrusted));
     assert_eq!(fourth.next_deadline(), Some(untrusted.mono));
+}
+
+#[test]
+fn what_the_new_configuration_does_not_gather_is_closed_after_a_restart() {
+    for changed in [
+        config(Priority::High, Some(60), PLAIN),
+        config(Priority::Low, None, PLAIN),
+        config(Priority::Off, Some(60), PLAIN),
+    ] {
+        let (mut before, mut books) = (pipeline(&config(Priority::Low, Some(60), PLAIN)), Books::default());
+        books.apply(&before.observe(vec![seen("id", 0)], now(0)));
+        let mut after = pipeline(&changed);
+        books.apply(&after.restore(books.open.values().cloned().collect(), now(1)));
+        assert_eq!((after.open_aggregates(), books.events.len()), (0, 1));
+        assert_eq!(books.events[0].queue, Queue::Low);
+    }
 }
 
 #[test]

@@ -145,3 +145,6 @@ fn unknown(members: &Map<String, Value>, known: &BTreeMap<String, TwinKey>) -> V
 fn shown(value: &Value) -> String {
     clipped(&value.to_string(), SHOWN)
 }
+
+#[cfg(test)]
+mod tests;

@@ -194,10 +194,11 @@ pub(super) fn clipped(text: &str, limit: usize) -> String {
 
 /// The candidate that is most similar to `text`, if any is similar enough to be a slip of the pen.
 pub(super) fn nearest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // Longer texts are no slips, and the comparison takes the product of both lengths.
-    let text: String = text.chars().take(80).collect();
+    // The comparison takes the product of both lengths, and the text may come from the twin.
+    let length = text.chars().take(81).count();
     candidates
-        .map(|c| (strsim::normalized_damerau_levenshtein(&text, c), c))
+        .filter(|c| length <= 80 && length.min(c.len()) * 10 >= length.max(c.len()) * 6)
+        .map(|c| (strsim::normalized_levenshtein(text, c), c))
         .filter(|(likeness, _)| *likeness >= 0.6)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, c)| c)

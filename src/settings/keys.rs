@@ -1,4 +1,5 @@
-//! The known keys of the local configuration: one table for the checks, the nearest-key hints and the sample file.
+//! The known keys of the local configuration: one table for the checks, the nearest-key hints and the sample
+//! file.
 
 use std::time::Duration;
 
@@ -335,32 +336,6 @@ pub fn duration_text(duration: Duration) -> String {
         s if s.is_multiple_of(60) => format!("{}m", s / 60),
         s => format!("{s}s"),
     }
-}
-
-/// A `twinward.toml` in which every key is explained and commented out; loading it changes nothing.
-#[must_use]
-pub fn sample() -> String {
-    let mut text = String::from(
-        "# Configuration of twinward. Every line shows its default; remove the # to change it.\n\
-         # Later sources win: /usr/lib/twinward/twinward.toml, this file, conf.d/*.toml beside it in order, environment\n\
-         # variables such as TWINWARD_HUB__PORT. `twinward check` prints what is in force and everything that is wrong.\n",
-    );
-    let mut section = "";
-    for key in KEYS {
-        if key.section != section {
-            section = key.section;
-            text.push_str(&format!("\n[{section}]\n"));
-        }
-        for line in key.help {
-            text.push_str(&format!("# {line}\n"));
-        }
-        let name = key.name.rsplit('.').next().unwrap_or(key.name);
-        match key.default {
-            Some(default) => text.push_str(&format!("#{name} = {default}\n")),
-            None => text.push_str(&format!("#{name} = {}   # no default: an example\n", key.example)),
-        }
-    }
-    text
 }
 
 #[cfg(test)]

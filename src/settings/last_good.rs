@@ -40,12 +40,12 @@ pub struct LastGood {
 #[derive(Debug, Error)]
 pub enum LastGoodError {
     /// The file system refused; worth a retry with the next twin.
-    #[error("{path}: {source}")]
+    #[error("cannot keep or read {path}: {reason}; check the directory and its free space")]
     Io {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The section is larger than what is loaded again.
     #[error("{path}: the desired section takes {length} bytes, more than {LIMIT}: not kept")]
@@ -86,7 +86,7 @@ pub fn save(directory: &Path, last: &LastGood) -> Result<(), LastGoodError> {
     if read(&path).is_ok_and(|saved| saved == content.as_bytes()) {
         return Ok(());
     }
-    files::write_atomic(&path, content.as_bytes(), 0o600).map_err(|source| LastGoodError::Io { path, source })
+    files::write_atomic(&path, content.as_bytes(), 0o600).map_err(|reason| LastGoodError::Io { path, reason })
 }
 
 /// Loads the saved section; `None` if there is none yet.
@@ -97,8 +97,8 @@ pub fn load(directory: &Path) -> Result<Option<LastGood>, LastGoodError> {
     let path = directory.join(FILE_NAME);
     let bytes = match read(&path) {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(LastGoodError::Io { path, source }),
+        Err(reason) if reason.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(reason) => return Err(LastGoodError::Io { path, reason }),
     };
     match decode(&bytes) {
         Ok(last) => Ok(Some(last)),

@@ -105,6 +105,8 @@ pub(super) fn drop_ins(config: &Path, problems: &mut Vec<LocalProblem>) -> Vec<L
     };
     let mut paths: Vec<PathBuf> = entries
         .flatten()
+        // Editors leave their own files beside the real ones, with a leading dot.
+        .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|e| e == "toml"))
         .take(defaults::DROP_IN_LIMIT + 1)
@@ -251,7 +253,7 @@ fn kind(value: &Spanned<DeValue<'_>>) -> &'static str {
         DeValue::String(_) => "text",
         DeValue::Integer(_) => "a number",
         DeValue::Float(_) => "a number with a fraction",
-        DeValue::Boolean(_) => "true or false",
+        DeValue::Boolean(_) => "a boolean",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a section",

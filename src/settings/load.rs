@@ -44,13 +44,7 @@ fn load_layers(
     let mut problems = Vec::new();
     let mut layers = vec![layers::built_in(&mut problems)];
     layers.extend(vendor.and_then(|path| layers::optional_file(path, &mut problems)));
-    let next = if config == Path::new(defaults::CONFIG_FILE) {
-        "write it (an empty file takes every default) and put the module's connection string into \
-         /etc/twinward/connection-string with mode 0600"
-    } else {
-        "check the path given with --config"
-    };
-    layers.push(layers::file(config, next, &mut problems));
+    layers.push(layers::file(config, next_step(config), &mut problems));
     layers.extend(layers::drop_ins(config, &mut problems));
     layers.push(layers::environment(&env, &mut problems));
 
@@ -73,6 +67,16 @@ fn load_layers(
     match built {
         Some(settings) if problems.is_empty() => Ok(settings),
         _ => Err(SettingsError { problems }),
+    }
+}
+
+/// What to do if the configuration file is not there.
+fn next_step(config: &Path) -> &'static str {
+    if config == Path::new(defaults::CONFIG_FILE) {
+        "write it (an empty file takes every default; `twinward check --sample` prints one with every key) and put the \
+         module's connection string into /etc/twinward/connection-string with mode 0600"
+    } else {
+        "check the path given with --config"
     }
 }
 
@@ -265,3 +269,6 @@ fn provided(env: &[(String, String)], name: &str, warnings: &mut Vec<String>) ->
     }
     Some(PathBuf::from(first))
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ pub mod last_good;
 mod layers;
 pub mod load;
 pub mod reported;
+pub mod sample;
 pub mod twin_keys;
 pub mod twin_text;
 
@@ -22,6 +23,7 @@ use serde::Deserialize;
 
 use crate::model::secret::Secret;
 use crate::model::units::ByteSize;
+use crate::sys::files::{self, SecretError};
 
 /// The validated local configuration; immutable.
 #[derive(Clone, Debug)]
@@ -59,6 +61,19 @@ pub enum Identity {
     /// `connection_string_file`: a file with mode 0600. If the key is absent and systemd's credentials directory has
     /// `connection-string`, that one; else `/etc/twinward/connection-string`.
     ConnectionStringFile(PathBuf),
+}
+
+impl Identity {
+    /// The connection string; a closing line break of its file is still there.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or that others could read, with the command that mends it.
+    pub fn secret(&self) -> Result<Secret, SecretError> {
+        match self {
+            Self::ConnectionString(secret) => Ok(secret.clone()),
+            Self::ConnectionStringFile(path) => files::read_secret(path),
+        }
+    }
 }
 
 /// `[hub]`.

@@ -9,17 +9,14 @@ use super::defaults;
 #[derive(Debug, Error)]
 pub enum TwinTextError {
     /// More than the hub's two sections can hold.
-    #[error("the twin document has {length} bytes, more than {limit}: make it smaller", limit = defaults::TWIN_TEXT_LIMIT)]
-    TooLarge {
-        /// Bytes that were given.
-        length: usize,
-    },
+    #[error("the twin document is larger than {limit} bytes: make it smaller", limit = defaults::TWIN_TEXT_LIMIT)]
+    TooLarge,
     /// Nested deeper than the hub allows.
     #[error("the twin document is nested deeper than {limit} levels: flatten it", limit = defaults::TWIN_DEPTH)]
     TooDeep,
-    /// Not JSON.
+    /// Not JSON; says where.
     #[error("the twin document is not JSON: {0}")]
-    NotJson(#[from] serde_json::Error),
+    NotJson(String),
     /// JSON, but a list, a text, a number.
     #[error("the twin document is {found}: it must be a JSON object")]
     NotAnObject {
@@ -38,12 +35,12 @@ pub fn section_limits(bytes: &[u8]) -> Result<Map<String, Value>, TwinTextError>
 
 pub(super) fn bounded(bytes: &[u8], limit: usize) -> Result<Map<String, Value>, TwinTextError> {
     if bytes.len() > limit {
-        return Err(TwinTextError::TooLarge { length: bytes.len() });
+        return Err(TwinTextError::TooLarge);
     }
     if depth(bytes) > defaults::TWIN_DEPTH {
         return Err(TwinTextError::TooDeep);
     }
-    match serde_json::from_slice(bytes)? {
+    match serde_json::from_slice(bytes).map_err(|e| TwinTextError::NotJson(e.to_string()))? {
         Value::Object(map) => Ok(map),
         Value::Array(_) => Err(TwinTextError::NotAnObject { found: "a list" }),
         Value::String(_) => Err(TwinTextError::NotAnObject { found: "a text" }),
@@ -84,7 +81,7 @@ mod tests {
         assert!(matches!(section_limits("[".repeat(60_000).as_bytes()), Err(TwinTextError::TooDeep)));
         let padded = |n: usize| format!("{{{}}}", " ".repeat(n - 2));
         assert!(section_limits(padded(65_536).as_bytes()).is_ok());
-        assert!(matches!(section_limits(padded(65_537).as_bytes()), Err(TwinTextError::TooLarge { length: 65_537 })));
+        assert!(matches!(section_limits(padded(65_537).as_bytes()), Err(TwinTextError::TooLarge)));
         assert!(matches!(section_limits(b"{\"a\":"), Err(TwinTextError::NotJson(_))));
         assert!(matches!(section_limits(b"{\"a\":\"\xff\"}"), Err(TwinTextError::NotJson(_))));
         assert!(matches!(section_limits(b"[]"), Err(TwinTextError::NotAnObject { found: "a list" })));
