@@ -27,3 +27,6 @@ pub mod pipeline;
 pub mod settings;
 pub mod spool;
 pub mod sys;
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,1 +1,19 @@
-//! Floor of `agent`; see docs/architecture.md.
+//! Floor 4: the composition root. It joins the rooms with channels of `model` types, supervises them, and stops them
+//! in order: collectors, pipeline, spool, last report, MQTT disconnect.
+//!
+//! Threads: the caller's tokio runtime (hub link, twin, snapshots' schedule), the core ([`core`]), and the capture
+//! thread ([`capture`]).
+
+mod capture;
+mod configuration;
+mod core;
+mod report;
+mod start;
+mod status;
+mod watchdog;
+
+pub use start::{Agent, AgentError, AgentOptions, Handle};
+pub use status::{CoreStatus, LinkStatus, QueueStatus, Status, TwinStatus};
+
+mod run;
+mod snapshots;

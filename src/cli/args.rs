@@ -34,6 +34,11 @@ pub enum Command {
     Check(super::check::CheckArgs),
     /// Print what a collector sees, without a hub.
     Collect(super::collect::Collect),
+    /// Run the agent.
+    Run,
+    /// Run the agent against a loopback IoT Hub in this process, and show what happens.
+    #[cfg(feature = "lab")]
+    Try(super::tryout::TryArgs),
     /// Print the version and what was built in.
     Version,
 }
@@ -47,6 +52,9 @@ impl Command {
         anyhow::ensure!(!global.config.as_os_str().is_empty(), "--config is empty");
         match self {
             Self::Check(args) => super::check::run(args, global),
+            Self::Run => super::run::run(global),
+            #[cfg(feature = "lab")]
+            Self::Try(args) => super::tryout::run(args, global),
             Self::Version => super::version::run(global),
             Self::Collect(collect) => collect.run(global),
         }

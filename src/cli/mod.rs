@@ -4,9 +4,13 @@ mod args;
 pub mod check;
 mod collect;
 pub mod exit;
+mod identity;
 pub mod log;
 pub mod output;
+mod run;
 pub mod signals;
+#[cfg(feature = "lab")]
+mod tryout;
 mod version;
 
 use std::process::ExitCode;
@@ -29,4 +33,10 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => exit::report(&error),
     }
+}
+
+/// A moment that has surely passed when this version runs: clocks before it are not trusted.
+fn release_floor() -> jiff::Timestamp {
+    const FLOOR_UNIX_SECONDS: i64 = 1_793_491_200; // 2026-11-01T00:00:00Z
+    jiff::Timestamp::from_second(FLOOR_UNIX_SECONDS).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
 }

@@ -274,6 +274,7 @@ impl Lab {
     }
 
     /// Disables or enables a module; a disabled one is closed and then refused. `false` if there is no such module.
+    #[must_use]
     pub fn set_enabled(&self, id: &ModuleId, enabled: bool) -> bool {
         self.shared
             .with(|registry| {
@@ -288,6 +289,7 @@ impl Lab {
     }
 
     /// Deletes a module with its twin; its connection is closed. `false` if there is none.
+    #[must_use]
     pub fn remove_identity(&self, id: &ModuleId) -> bool {
         let removed = self.shared.with(|registry| registry.remove(&id.to_string()));
         removed.inspect(|record| record.close(Why::Disabled)).is_some()

@@ -31,11 +31,11 @@ impl Settings {
         match key {
             "identity.connection_string" => match &self.identity {
                 Identity::ConnectionString(_) => Some("(not shown)".to_owned()),
-                Identity::ConnectionStringFile(_) => None,
+                Identity::ConnectionStringFile(_) | Identity::Credential(_) => None,
             },
             "identity.connection_string_file" => match &self.identity {
                 Identity::ConnectionString(_) => None,
-                Identity::ConnectionStringFile(file) => Some(path(file)),
+                Identity::ConnectionStringFile(file) | Identity::Credential(file) => Some(path(file)),
             },
             "hub.messages" => Some(self.hub.messages.as_str().to_owned()),
             "hub.transport" => Some(self.hub.transport.as_str().to_owned()),

@@ -253,7 +253,7 @@ fn identity(
     if let Some(path) = credential.filter(|path| path.exists()) {
         let origin = Origin::Environment("CREDENTIALS_DIRECTORY".to_owned());
         origins.insert(SECRET_FILE_KEY.to_owned(), origin);
-        return Identity::ConnectionStringFile(path);
+        return Identity::Credential(path);
     }
     Identity::ConnectionStringFile(PathBuf::from(defaults::CONNECTION_STRING_FILE))
 }

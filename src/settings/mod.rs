@@ -61,6 +61,8 @@ pub enum Identity {
     /// `connection_string_file`: a file with mode 0600. If the key is absent and systemd's credentials directory has
     /// `connection-string`, that one; else `/etc/twinward/connection-string`.
     ConnectionStringFile(PathBuf),
+    /// systemd's `$CREDENTIALS_DIRECTORY/connection-string`, taken if the key is absent and the file exists.
+    Credential(PathBuf),
 }
 
 impl Identity {
@@ -72,6 +74,7 @@ impl Identity {
         match self {
             Self::ConnectionString(secret) => Ok(secret.clone()),
             Self::ConnectionStringFile(path) => files::read_secret(path),
+            Self::Credential(path) => files::read_credential(path),
         }
     }
 }

@@ -67,6 +67,7 @@ impl Edit<'_> {
             }
             Change::Aggregate(aggregate) => self.grow(aggregate),
             Change::Close { key, event } => self.finish_aggregate(key, event),
+            Change::Discard { key, reason } => self.discard(key, *reason),
             Change::Drop { queue, hits, reason } => {
                 let ledger = &mut self.books().ledger;
                 ledger.collect(*queue, *hits);
@@ -130,6 +131,17 @@ impl Edit<'_> {
             self.changes.aggregates.insert(key.to_owned(), None);
         }
         self.append(event, hits)
+    }
+
+    fn discard(&mut self, key: &str, reason: DropReason) -> Result<(), SpoolError> {
+        if let Some(known) = self.aggregate(key) {
+            self.hot.close_aggregate(key)?;
+            let books = self.books();
+            books.held = books.held.saturating_sub(known.cost);
+            books.ledger.drop_hits(known.queue, reason, known.hits);
+            self.changes.aggregates.insert(key.to_owned(), None);
+        }
+        Ok(())
     }
 
     /// Drops the oldest Low events, then the oldest High ones, then the oldest messages in flight, until all is within

@@ -54,6 +54,19 @@ pub enum SecretError {
 /// # Errors
 /// Names the file and the command that mends it.
 pub fn read_secret(path: &Path) -> Result<Secret, SecretError> {
+    read_closed(path, 0o077)
+}
+
+/// As [`read_secret`], for a file in systemd's credentials directory: systemd owns it as root and lets the service in by
+/// an ACL, whose mask shows as the group's read bit (`systemd.exec(5)`).
+///
+/// # Errors
+/// As [`read_secret`].
+pub fn read_credential(path: &Path) -> Result<Secret, SecretError> {
+    read_closed(path, 0o037)
+}
+
+fn read_closed(path: &Path, refused: u32) -> Result<Secret, SecretError> {
     let unreadable = |source| SecretError::Unreadable { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
     let meta = file.metadata().map_err(unreadable)?;
@@ -61,7 +74,7 @@ pub fn read_secret(path: &Path) -> Result<Secret, SecretError> {
     if !meta.is_file() {
         return Err(unreadable(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
     }
-    if mode & 0o077 != 0 {
+    if mode & refused != 0 {
         return Err(SecretError::TooOpen { path: path.to_owned(), mode });
     }
     if meta.uid() != us && meta.uid() != 0 {
@@ -102,6 +115,22 @@ pub fn private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// An exclusive lock on a file, released when dropped or when the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
+
+impl Lock {
+    /// Takes the lock, making the file if needed.
+    ///
+    /// # Errors
+    /// `WouldBlock` if somebody holds it; else those of opening.
+    pub fn take(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self(file))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +145,21 @@ mod tests {
         assert!(error.contains("0644") && error.contains("chmod 600"), "{error}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(read_secret(&path).unwrap().expose(), b"abc");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
+        assert!(read_secret(&path).is_err());
+        assert_eq!(read_credential(&path).unwrap().expose(), b"abc");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+        assert!(read_credential(&path).is_err());
+    }
+
+    #[test]
+    fn a_lock_is_held_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = Lock::take(&path).unwrap();
+        assert_eq!(Lock::take(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(held);
+        Lock::take(&path).unwrap();
     }
 
     #[test]

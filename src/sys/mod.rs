@@ -3,6 +3,7 @@
 pub mod capabilities;
 pub mod clock;
 pub mod files;
+pub mod hardening;
 pub mod host;
 pub mod netlink;
 pub mod notify;

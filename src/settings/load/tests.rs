@@ -229,7 +229,7 @@ fn there_is_exactly_one_identity() {
     let env = [("TWINWARD_IDENTITY__CONNECTION_STRING", SECRET)];
     insta::assert_snapshot!(place.errors(&env), @"environment TWINWARD_IDENTITY__CONNECTION_STRING: identity.connection_string: identity.connection_string_file is also set (DIR/twinward.toml): keep exactly one of the two");
     let file = |s: Settings| match s.identity {
-        Identity::ConnectionStringFile(path) => path,
+        Identity::ConnectionStringFile(path) | Identity::Credential(path) => path,
         Identity::ConnectionString(_) => panic!("inline"),
     };
     assert_eq!(file(place.load(&[]).unwrap()), Path::new("/a"));
@@ -242,6 +242,7 @@ fn there_is_exactly_one_identity() {
     let settings = place.load(&env).unwrap();
     let origin = Origin::Environment("CREDENTIALS_DIRECTORY".to_owned());
     assert_eq!(settings.origins.get(SECRET_FILE_KEY), Some(&origin));
+    assert!(matches!(settings.identity, Identity::Credential(_)));
     assert_eq!(file(settings), place.path("credentials/connection-string"));
     let settings = Place::new("").load(&[("TWINWARD_IDENTITY__CONNECTION_STRING", SECRET)]).unwrap();
     assert!(settings.warnings[0].contains("TWINWARD_IDENTITY__CONNECTION_STRING"), "{:?}", settings.warnings);

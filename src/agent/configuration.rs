@@ -1,0 +1,99 @@
+//! From the desired section to the configuration in force: apply, remember on disk, find what is new.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::model::problem::{Problem, ProblemKind};
+use crate::settings::agent_config::AgentConfig;
+use crate::settings::desired;
+use crate::settings::last_good::{self, LastGood};
+
+/// Where the configuration in force came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Defaults,
+    LastGood,
+    Hub,
+}
+
+impl Source {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Defaults => "defaults",
+            Self::LastGood => "last good",
+            Self::Hub => "hub",
+        }
+    }
+}
+
+/// The configuration in force and its history.
+#[derive(Debug)]
+pub(super) struct Configuration {
+    directory: PathBuf,
+    pub(super) config: Arc<AgentConfig>,
+    pub(super) source: Source,
+    pub(super) version: Option<u64>,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// What a new desired section changed.
+#[derive(Debug, Default)]
+pub(super) struct Update {
+    /// The new configuration, if it differs.
+    pub(super) config: Option<Arc<AgentConfig>>,
+    /// Problems that were not there before and that the contract has an event for.
+    pub(super) new_problems: Vec<Problem>,
+}
+
+impl Configuration {
+    /// Starts with the last good desired section of an earlier run, else with the defaults.
+    pub(super) fn load(directory: PathBuf) -> Self {
+        let mut this = Self {
+            directory,
+            config: Arc::new(AgentConfig::default()),
+            source: Source::Defaults,
+            version: None,
+            problems: Vec::new(),
+        };
+        match last_good::load(&this.directory) {
+            Ok(Some(LastGood { version, desired })) => {
+                this.take(&desired, version, Source::LastGood);
+                tracing::info!(version, "starting with the last good desired configuration");
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the stored desired configuration is ignored; starting with the defaults");
+            }
+        }
+        this
+    }
+
+    /// Applies a whole desired section.
+    pub(super) fn desired(&mut self, section: &Map<String, Value>, version: u64) -> Update {
+        let update = self.take(section, version, Source::Hub);
+        if let Err(error) = last_good::save(&self.directory, &LastGood { version, desired: section.clone() }) {
+            tracing::warn!(%error, "the desired configuration cannot be stored; an offline restart will use an older one");
+        }
+        update
+    }
+
+    fn take(&mut self, section: &Map<String, Value>, version: u64, source: Source) -> Update {
+        let applied = desired::apply(section, &self.config);
+        let new_problems = applied
+            .problems
+            .iter()
+            .filter(|p| p.kind != ProblemKind::Unknown && !self.problems.contains(p))
+            .cloned()
+            .collect();
+        self.problems = applied.problems;
+        self.source = source;
+        self.version = Some(version);
+        let changed = applied.config != *self.config;
+        if changed {
+            self.config = Arc::new(applied.config);
+        }
+        Update { config: changed.then(|| Arc::clone(&self.config)), new_problems }
+    }
+}

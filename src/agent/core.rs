@@ -1,0 +1,477 @@
+//! The core: pipeline, spool and schedule as one synchronous machine on a thread of its own, so that a slow disk
+//! never stalls the network side, and nothing here needs a lock.
+//!
+//! Everything collected comes in as [`ToCore`], is stored in one transaction a batch, and leaves as messages when the
+//! schedule says so and the link is ready. What storage refuses is kept in memory, bounded, and tried again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flume::{Receiver, RecvTimeoutError};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::hub::traffic::{ToHub, WINDOW};
+use crate::model::change::{Change, OpenAggregate};
+use crate::model::event::{Observation, Snapshot};
+use crate::model::ids::MessageId;
+use crate::model::loss::{DropReason, Gap, Queue};
+use crate::model::message::MessageRoot;
+use crate::model::payload::MessageStatistics;
+use crate::model::problem::Problem;
+use crate::model::time::{Mono, Now};
+use crate::pipeline::schedule::{Backlogs, Schedule};
+use crate::pipeline::statistics::{self, QueueCounts};
+use crate::pipeline::{Pipeline, max_body};
+use crate::settings::agent_config::AgentConfig;
+use crate::spool::{QueueStatistics, Spool, SpoolError};
+use crate::sys::clock::Clock;
+
+use super::status::{CoreStatus, QueueStatus};
+
+/// What the core is told.
+#[derive(Debug)]
+pub(super) enum ToCore {
+    /// A source saw these.
+    Observed(Vec<Observation>),
+    /// A snapshot was taken.
+    Snapshot(Snapshot),
+    /// Something could not be watched.
+    Gap(Gap),
+    /// Refused or doubtful keys of the twin.
+    Problems(Vec<Problem>),
+    /// A new effective configuration.
+    Configure(Arc<AgentConfig>),
+    /// Time for the statistics events.
+    Statistics,
+    /// The hub takes messages, from now on.
+    LinkReady,
+    /// The connection is gone, and with it every acknowledgement that was owed.
+    LinkDown,
+    /// The hub acknowledged this message.
+    Delivered(MessageId),
+    /// This message can never be sent.
+    Undeliverable(MessageId),
+    /// Send everything that waits.
+    Flush,
+    /// Report the state.
+    Status(oneshot::Sender<CoreStatus>),
+    /// Close aggregates into events and commit, because the agent stops.
+    Settle(oneshot::Sender<()>),
+    /// Commit, close and end.
+    Stop(oneshot::Sender<Result<CoreStatus, SpoolError>>),
+}
+
+/// Changes that storage refused are kept up to this number; beyond it events are booked as lost.
+const UNSTORED_LIMIT: usize = 4096;
+/// Longest sleep, so that a jump of the clocks is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// A storage that fails is tried again this often.
+const STORAGE_RETRY: Duration = Duration::from_secs(5);
+
+/// The parts that the core is built from.
+pub(super) struct CoreParts {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) config: Arc<AgentConfig>,
+    pub(super) pipeline: Pipeline,
+    pub(super) spool: Spool,
+    pub(super) root: MessageRoot,
+    pub(super) to_hub: mpsc::Sender<ToHub>,
+    /// How often the time is noted on disk, so that a crash leaves a gap of known length.
+    pub(super) heartbeat: Duration,
+}
+
+pub(super) struct Core {
+    clock: Arc<dyn Clock>,
+    config: Arc<AgentConfig>,
+    pipeline: Pipeline,
+    spool: Spool,
+    schedule: Schedule,
+    root: MessageRoot,
+    to_hub: mpsc::Sender<ToHub>,
+    link_ready: bool,
+    /// On the wire, with the size of the body.
+    sent: BTreeMap<MessageId, usize>,
+    /// To be sent again, oldest first.
+    resend: VecDeque<MessageId>,
+    unstored: Vec<Change>,
+    heartbeat: Duration,
+    heartbeat_due: Mono,
+    retry_storage_at: Option<Mono>,
+    trouble: Option<String>,
+    /// Running number of the configuration errors.
+    problem_serial: u64,
+}
+
+impl Core {
+    pub(super) fn new(parts: CoreParts) -> Self {
+        let now = parts.clock.now();
+        let schedule = Schedule::new(&parts.config, now.mono);
+        Self {
+            clock: parts.clock,
+            config: parts.config,
+            pipeline: parts.pipeline,
+            spool: parts.spool,
+            schedule,
+            root: parts.root,
+            to_hub: parts.to_hub,
+            link_ready: false,
+            sent: BTreeMap::new(),
+            resend: VecDeque::new(),
+            unstored: Vec::new(),
+            heartbeat: parts.heartbeat,
+            heartbeat_due: now.mono.after(parts.heartbeat),
+            retry_storage_at: None,
+            trouble: None,
+            problem_serial: 0,
+        }
+    }
+
+    /// Books what became of the aggregates that were open when the last run ended.
+    pub(super) fn restore(&mut self, changes: Vec<Change>, now: Now) {
+        self.store(changes, now);
+    }
+
+    /// Works until it is told to stop or everybody who could tell it is gone.
+    pub(super) fn run(mut self, inbox: &Receiver<ToCore>) {
+        loop {
+            let now = self.clock.now();
+            let wait = self.next_deadline(now.mono).since(now.mono).min(LONGEST_SLEEP);
+            let input = match inbox.recv_timeout(wait) {
+                Ok(ToCore::Stop(answer)) => {
+                    // Nobody may be waiting any more; the work is done all the same.
+                    let _ = answer.send(self.stop());
+                    return;
+                }
+                Ok(input) => Some(input),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => {
+                    if let Err(error) = self.stop() {
+                        tracing::error!(%error, "the spool could not be closed");
+                    }
+                    return;
+                }
+            };
+            let now = self.clock.now();
+            if let Some(input) = input {
+                self.handle(input, now);
+            }
+            self.turn(now);
+        }
+    }
+
+    fn next_deadline(&self, now: Mono) -> Mono {
+        let mut next = self.heartbeat_due;
+        let mut earlier = |candidate: Option<Mono>| {
+            if let Some(candidate) = candidate {
+                next = next.min(candidate);
+            }
+        };
+        earlier(self.pipeline.next_deadline());
+        earlier(self.retry_storage_at);
+        if self.retry_storage_at.is_none() {
+            earlier(self.spool.next_commit());
+        }
+        if self.link_ready && self.sent.len() < WINDOW {
+            earlier(Some(self.schedule.next_deadline()));
+        }
+        next.max(now)
+    }
+
+    fn handle(&mut self, input: ToCore, now: Now) {
+        match input {
+            ToCore::Observed(batch) => {
+                let changes = self.pipeline.observe(batch, now);
+                self.store(changes, now);
+            }
+            ToCore::Snapshot(snapshot) => {
+                let changes = self.pipeline.snapshot(snapshot, now);
+                self.store(changes, now);
+            }
+            ToCore::Gap(gap) => {
+                tracing::warn!(source = gap.source, start = %gap.start.utc, end = %gap.end.utc, reason = gap.reason, "gap in what was watched");
+                let outcome = self.spool.record_gap(gap, now);
+                self.watch(outcome, now);
+            }
+            ToCore::Problems(problems) => {
+                let batch = statistics::configuration_errors(&problems, self.problem_serial, now.wall);
+                self.problem_serial += batch.len() as u64;
+                let changes = self.pipeline.observe(batch, now);
+                self.store(changes, now);
+            }
+            ToCore::Configure(config) => self.configure(config, now),
+            ToCore::Statistics => self.report_statistics(now),
+            ToCore::LinkReady => {
+                self.link_ready = true;
+                self.sent.clear();
+                self.resend = self.spool.in_flight().into();
+            }
+            ToCore::LinkDown => {
+                self.link_ready = false;
+                self.sent.clear();
+                self.resend.clear();
+                let outcome = self.spool.link_down(now);
+                self.watch(outcome, now);
+            }
+            ToCore::Delivered(id) => {
+                let body_len = self.sent.remove(&id).unwrap_or(0);
+                let outcome = self.spool.acknowledge(id, body_len, now);
+                self.watch(outcome, now);
+            }
+            ToCore::Undeliverable(id) => {
+                self.sent.remove(&id);
+                let outcome = self.spool.refuse(id, now);
+                self.watch(outcome, now);
+            }
+            ToCore::Flush => self.schedule.flush_now(),
+            ToCore::Status(answer) => {
+                // Whoever asked may have given up.
+                let _ = answer.send(self.status());
+            }
+            ToCore::Settle(answer) => {
+                let changes = self.pipeline.flush(now);
+                self.store(changes, now);
+                self.commit(now);
+                let _ = answer.send(());
+            }
+            ToCore::Stop(_) => {}
+        }
+    }
+
+    /// What is due at `now`, whatever came in.
+    fn turn(&mut self, now: Now) {
+        if self.pipeline.next_deadline().is_some_and(|due| due <= now.mono) {
+            let changes = self.pipeline.tick(now);
+            self.store(changes, now);
+        }
+        if self.retry_storage_at.is_some_and(|due| due <= now.mono) {
+            self.retry_storage_at = None;
+            self.store(Vec::new(), now);
+        }
+        if self.retry_storage_at.is_none() && self.spool.next_commit().is_some_and(|due| due <= now.mono) {
+            self.commit(now);
+        }
+        if self.heartbeat_due <= now.mono {
+            self.heartbeat_due = now.mono.after(self.heartbeat);
+            let outcome = self.spool.alive(now);
+            self.watch(outcome, now);
+        }
+        self.pump(now);
+    }
+
+    fn configure(&mut self, config: Arc<AgentConfig>, now: Now) {
+        let changes = self.pipeline.configure(&config, now);
+        self.store(changes, now);
+        self.schedule.configure(&config, now.mono);
+        let outcome = self.spool.set_cache_limit(config.max_local_cache_size, now);
+        self.watch(outcome, now);
+        self.config = config;
+    }
+
+    fn report_statistics(&mut self, now: Now) {
+        let statistics = self.spool.statistics();
+        let gaps = self.spool.gaps_since_report();
+        let mut changes = Vec::new();
+        for snapshot in [
+            statistics::dropped_events(&counts(&statistics.high), &counts(&statistics.low), &gaps, now.wall),
+            statistics::message_statistics(
+                MessageStatistics {
+                    messages_sent: statistics.messages_sent,
+                    messages_under_4_kib: statistics.messages_under_4_kib,
+                    total_failed: statistics.messages_failed,
+                },
+                now.wall,
+            ),
+        ] {
+            changes.extend(self.pipeline.snapshot(snapshot, now));
+        }
+        changes.insert(0, Change::StatisticsReported);
+        self.store(changes, now);
+    }
+
+    /// Stores the changes together with those that were refused before.
+    fn store(&mut self, changes: Vec<Change>, now: Now) {
+        self.unstored.extend(changes);
+        if self.unstored.is_empty() || self.retry_storage_at.is_some() {
+            limit_unstored(&mut self.unstored, UNSTORED_LIMIT);
+            return;
+        }
+        let outcome = self.spool.apply(&self.unstored, now);
+        if outcome.is_ok() {
+            self.unstored.clear();
+        } else {
+            limit_unstored(&mut self.unstored, UNSTORED_LIMIT);
+        }
+        self.watch(outcome, now);
+    }
+
+    fn commit(&mut self, now: Now) {
+        let outcome = self.spool.commit(now);
+        self.watch(outcome, now);
+    }
+
+    /// Logs the edges of a storage trouble, and pauses after a failure.
+    fn watch<T>(&mut self, outcome: Result<T, SpoolError>, now: Now) {
+        match outcome {
+            Ok(_) => {
+                if self.trouble.take().is_some() {
+                    tracing::info!("storage works again");
+                }
+            }
+            Err(error) => {
+                self.retry_storage_at = Some(now.mono.after(STORAGE_RETRY));
+                let text = error.to_string();
+                if self.trouble.as_ref() != Some(&text) {
+                    tracing::error!(error = text, "storage failed; events are held in memory and tried again");
+                }
+                self.trouble = Some(text);
+            }
+        }
+    }
+
+    /// Sends what the schedule wants, up to the window.
+    fn pump(&mut self, now: Now) {
+        while self.link_ready && self.sent.len() < WINDOW && self.retry_storage_at.is_none() {
+            let next = match self.resend.pop_front() {
+                Some(id) => {
+                    let noted = self.spool.note_resend();
+                    self.watch(noted, now);
+                    self.spool.message(id, &self.root)
+                }
+                None => match self.schedule.next_send(now.mono, &self.backlogs()) {
+                    Some(send) => self.spool.assemble(send.lead, send.riders, &self.root, max_body(&self.config), now),
+                    None => return,
+                },
+            };
+            match next {
+                Ok(Some(message)) => {
+                    let (id, body_len) = (message.id, message.body.len());
+                    if self.to_hub.try_send(ToHub::Send(message)).is_err() {
+                        // The link is behind or gone; this message is in flight and waits for its turn.
+                        self.resend.push_front(id);
+                        return;
+                    }
+                    self.sent.insert(id, body_len);
+                }
+                Ok(None) => {
+                    if self.resend.is_empty() {
+                        return;
+                    }
+                }
+                Err(error) => self.watch::<()>(Err(error), now),
+            }
+        }
+    }
+
+    fn backlogs(&self) -> Backlogs {
+        let of = |queue| {
+            let backlog = self.spool.backlog(queue);
+            (backlog.records, backlog.bytes)
+        };
+        Backlogs { high: of(Queue::High), low: of(Queue::Low) }
+    }
+
+    fn status(&self) -> CoreStatus {
+        let queue = |queue| {
+            let backlog = self.spool.backlog(queue);
+            QueueStatus { records: backlog.records, bytes: backlog.bytes }
+        };
+        CoreStatus {
+            balance: self.spool.balance(),
+            high: queue(Queue::High),
+            low: queue(Queue::Low),
+            in_flight: self.spool.in_flight().len(),
+            gaps: self.spool.recent_gaps(),
+            storage_trouble: self.trouble.clone(),
+            unstored: self.unstored.len(),
+        }
+    }
+
+    fn stop(mut self) -> Result<CoreStatus, SpoolError> {
+        let now = self.clock.now();
+        self.retry_storage_at = None;
+        let changes = self.pipeline.flush(now);
+        self.store(changes, now);
+        let status = self.status();
+        self.spool.close(now)?;
+        Ok(status)
+    }
+}
+
+fn counts(queue: &QueueStatistics) -> QueueCounts {
+    QueueCounts { collected: queue.collected, dropped: queue.dropped.clone() }
+}
+
+/// Keeps at most `limit` changes: superseded aggregates go first, then events, which are booked as lost.
+fn limit_unstored(changes: &mut Vec<Change>, limit: usize) {
+    if changes.len() <= limit {
+        return;
+    }
+    let mut newest: BTreeMap<String, OpenAggregate> = BTreeMap::new();
+    let mut lost: BTreeMap<Queue, u64> = BTreeMap::new();
+    let mut kept = Vec::new();
+    let surplus = changes.len() - limit / 2;
+    for (i, change) in changes.drain(..).enumerate() {
+        match change {
+            Change::Aggregate(aggregate) => {
+                newest.insert(aggregate.key.clone(), aggregate);
+            }
+            Change::Event(event) if i < surplus => *lost.entry(event.queue).or_default() += event.hits,
+            Change::Drop { queue, hits, reason: DropReason::StorageFailed } => *lost.entry(queue).or_default() += hits,
+            Change::Close { key, event } => {
+                // The close must follow its aggregate, or its hits are never booked.
+                if let Some(aggregate) = newest.remove(&key) {
+                    kept.push(Change::Aggregate(aggregate));
+                }
+                kept.push(Change::Close { key, event });
+            }
+            other => kept.push(other),
+        }
+    }
+    changes.extend(lost.into_iter().map(|(queue, hits)| Change::Drop {
+        queue,
+        hits,
+        reason: DropReason::StorageFailed,
+    }));
+    changes.extend(kept);
+    changes.extend(newest.into_values().map(Change::Aggregate));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::change::StoredEvent;
+
+    fn event(hits: u64) -> Change {
+        Change::Event(StoredEvent { queue: Queue::Low, hits, body: "{}".into() })
+    }
+
+    #[test]
+    fn what_storage_refuses_is_bounded_and_booked() {
+        let mut changes: Vec<Change> = (0..10).map(|_| event(2)).collect();
+        changes.push(Change::Aggregate(OpenAggregate {
+            key: "k".into(),
+            queue: Queue::High,
+            hits: 1,
+            state: String::new(),
+        }));
+        changes.push(Change::Aggregate(OpenAggregate {
+            key: "k".into(),
+            queue: Queue::High,
+            hits: 5,
+            state: String::new(),
+        }));
+        limit_unstored(&mut changes, 8);
+        let (mut events, mut lost, mut aggregate) = (0, 0, 0);
+        for change in &changes {
+            match change {
+                Change::Event(e) => events += e.hits,
+                Change::Drop { hits, reason: DropReason::StorageFailed, .. } => lost += hits,
+                Change::Aggregate(a) => aggregate = a.hits,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((events + lost, aggregate), (20, 5));
+        assert!(changes.len() <= 8, "{}", changes.len());
+    }
+}

@@ -1,0 +1,363 @@
+//! Running the agent: one loop that joins link, twin, collectors and core, and stops them in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::collect::snapshot::SnapshotContext;
+use crate::hub::link;
+use crate::hub::traffic::{FromHub, LinkState, ToHub};
+use crate::model::event::EventName;
+use crate::model::health::{CollectorHealth, HealthState};
+use crate::model::time::Timestamp;
+use crate::model::units::Priority;
+use crate::settings::agent_config::AgentConfig;
+use crate::sys::clock::Clock;
+use crate::sys::notify;
+
+use super::capture::{Capture, CaptureNews, CaptureParts, Pulse};
+use super::configuration::Configuration;
+use super::core::ToCore;
+use super::report::{self, Reporter};
+use super::snapshots::{self, SnapshotParts};
+use super::start::{Agent, AgentError, Handle, Shared};
+use super::status::CoreStatus;
+use super::watchdog;
+
+/// Time for the messages on the wire to be acknowledged when the agent stops.
+const FAREWELL: Duration = Duration::from_millis(2500);
+/// Longest pause before a failed source is opened again.
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
+
+struct Running {
+    handle: Handle,
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    core: flume::Sender<ToCore>,
+    to_hub: mpsc::Sender<ToHub>,
+    configuration: Configuration,
+    config: watch::Sender<Arc<AgentConfig>>,
+    reporter: Reporter,
+    link_ready: bool,
+    capture: CaptureKeeper,
+    announced: bool,
+}
+
+/// Keeps the capture thread as the configuration wants it.
+struct CaptureKeeper {
+    parts: CaptureParts,
+    running: Option<Capture>,
+    gap_from: Option<Timestamp>,
+    failures: u32,
+    retry_at: Option<Instant>,
+}
+
+impl Agent {
+    /// Runs until `stop` is cancelled; gives the last state.
+    ///
+    /// # Errors
+    /// [`AgentError::CoreGone`] or [`AgentError::Spool`] if state could not be kept.
+    pub async fn run(self, handle: Handle, stop: CancellationToken) -> Result<CoreStatus, AgentError> {
+        let (hub_events, mut from_hub) = mpsc::channel(64);
+        let (news_sender, mut capture_news) = mpsc::channel(16);
+        let (health_sender, mut health) = mpsc::channel(16);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(link::run(self.link, self.hub_inbox, hub_events));
+        let collectors_stop = CancellationToken::new();
+        tasks.spawn(snapshots::run(
+            SnapshotParts {
+                context: SnapshotContext { host: self.host.clone(), clock: Arc::clone(&self.clock) },
+                clock: Arc::clone(&self.clock),
+                config: self.config.subscribe(),
+                core: self.core.clone(),
+                health: health_sender,
+            },
+            collectors_stop.clone(),
+        ));
+        let pulse = Arc::new(Pulse::default());
+        let capture = CaptureKeeper {
+            parts: CaptureParts {
+                wanted: self.settings.collect.process_source,
+                host: self.host,
+                clock: Arc::clone(&self.clock),
+                core: self.core.clone(),
+                news: news_sender,
+                pulse: Arc::clone(&pulse),
+            },
+            running: None,
+            gap_from: self.gap_from,
+            failures: 0,
+            retry_at: None,
+        };
+        tasks.spawn(watchdog::run(handle.clone(), pulse, collectors_stop.clone()));
+        let mut running = Running {
+            handle,
+            shared: self.shared,
+            clock: self.clock,
+            core: self.core,
+            to_hub: self.to_hub,
+            configuration: self.configuration,
+            config: self.config,
+            reporter: Reporter::default(),
+            link_ready: false,
+            capture,
+            announced: false,
+        };
+        running.reconcile_capture();
+        let mut result = Ok(());
+        loop {
+            let report_in = running.report_wait();
+            let retry_at = running.capture.retry_at;
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(event) = from_hub.recv() => result = running.on_hub(event).await,
+                Some(news) = capture_news.recv() => running.on_capture(news),
+                Some(health) = health.recv() => running.set_health(health),
+                () = sleep(report_in.unwrap_or(Duration::MAX)), if report_in.is_some() => result = running.report().await,
+                () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => running.reconcile_capture(),
+            }
+            if result.is_err() {
+                break;
+            }
+        }
+        notify::stopping();
+        collectors_stop.cancel();
+        let farewell = running.shut_down(&mut from_hub).await;
+        tasks.shutdown().await;
+        // It has answered already, or it has crashed and said so on standard error.
+        let core_ended = tokio::task::spawn_blocking(move || self.core_thread.join()).await;
+        if !matches!(core_ended, Ok(Ok(()))) {
+            return Err(AgentError::CoreGone);
+        }
+        result.and(farewell)
+    }
+}
+
+impl Running {
+    async fn tell_core(&self, input: ToCore) -> Result<(), AgentError> {
+        self.core.send_async(input).await.map_err(|_| AgentError::CoreGone)
+    }
+
+    async fn on_hub(&mut self, event: FromHub) -> Result<(), AgentError> {
+        match event {
+            FromHub::State(state) => self.on_link(state).await,
+            FromHub::Desired { section, version } => self.on_desired(&section, version).await,
+            FromHub::Delivered(id) => self.tell_core(ToCore::Delivered(id)).await,
+            FromHub::Undeliverable { id, why } => {
+                tracing::error!(message = %id, why, "a message can never be sent; it is dropped and counted");
+                self.tell_core(ToCore::Undeliverable(id)).await
+            }
+            FromHub::Reported { ok, status, detail } => {
+                if !ok {
+                    tracing::warn!(status, detail, "the hub refused the reported properties");
+                }
+                Ok(())
+            }
+            FromHub::TwinProblem(problem) => {
+                tracing::warn!(problem, "the twin cannot be read; the configuration in force stays");
+                Ok(())
+            }
+        }
+    }
+
+    async fn on_link(&mut self, state: LinkState) -> Result<(), AgentError> {
+        let since_utc = self.clock.now().wall.utc_text();
+        let (name, error) = match &state {
+            LinkState::Connecting => ("connecting", String::new()),
+            LinkState::Ready => ("ready", String::new()),
+            LinkState::Down { error, .. } => ("down", error.clone()),
+            LinkState::Stopped => ("stopped", String::new()),
+        };
+        self.shared.update(|views| {
+            views.link.state = name;
+            views.link.since_utc = since_utc;
+            if name != "connecting" {
+                views.link.error.clone_from(&error);
+            }
+        });
+        notify::status(&if error.is_empty() { format!("link {name}") } else { format!("link {name}: {error}") });
+        match state {
+            LinkState::Ready => {
+                self.link_ready = true;
+                self.reporter.urge();
+                self.tell_core(ToCore::LinkReady).await
+            }
+            LinkState::Down { .. } | LinkState::Stopped if self.link_ready => {
+                self.link_ready = false;
+                self.tell_core(ToCore::LinkDown).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn on_desired(&mut self, section: &Map<String, Value>, version: u64) -> Result<(), AgentError> {
+        let update = self.configuration.desired(section, version);
+        self.shared.update(|views| {
+            views.twin.source = self.configuration.source.as_str();
+            views.twin.desired_version = self.configuration.version;
+            views.twin.problems.clone_from(&self.configuration.problems);
+        });
+        tracing::info!(
+            version,
+            changed = update.config.is_some(),
+            problems = self.configuration.problems.len(),
+            "desired configuration received"
+        );
+        for problem in &update.new_problems {
+            tracing::warn!(
+                key = problem.key,
+                given = problem.given,
+                expected = problem.expected,
+                in_force = problem.in_force,
+                "desired value is refused or doubtful"
+            );
+        }
+        if let Some(config) = update.config {
+            self.tell_core(ToCore::Configure(Arc::clone(&config))).await?;
+            self.config.send_replace(config);
+            self.reconcile_capture();
+        }
+        if !update.new_problems.is_empty() {
+            self.tell_core(ToCore::Problems(update.new_problems)).await?;
+        }
+        self.reporter.urge();
+        Ok(())
+    }
+
+    /// How long until the reported section is to be looked at; `None` while nobody would take it.
+    fn report_wait(&self) -> Option<Duration> {
+        let now = self.clock.now().mono;
+        self.link_ready.then(|| self.reporter.next_deadline(now).since(now))
+    }
+
+    async fn report(&mut self) -> Result<(), AgentError> {
+        let now = self.clock.now().mono;
+        if !self.reporter.due(now) {
+            return Ok(());
+        }
+        let status = self.handle.status().await?;
+        let section = report::objects(&self.configuration.config, &status);
+        if let Some(section) = self.reporter.offer(section, now)
+            && self.to_hub.try_send(ToHub::Report(section)).is_err()
+        {
+            // The link is busy or gone; the next Ready asks again.
+            self.reporter.urge();
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    fn set_health(&self, health: CollectorHealth) {
+        self.shared.update(|views| {
+            views.health.insert(health.event, health);
+        });
+    }
+
+    /// Opens or closes the process source as the configuration wants it.
+    fn reconcile_capture(&mut self) {
+        let wanted = self.configuration.config.priority(EventName::ProcessCreate) != Priority::Off;
+        let keeper = &mut self.capture;
+        if wanted && keeper.running.is_none() {
+            keeper.retry_at = None;
+            match Capture::start(keeper.parts.clone(), keeper.gap_from.take()) {
+                Ok(capture) => keeper.running = Some(capture),
+                Err(error) => {
+                    tracing::error!(%error, "cannot start the capture thread");
+                    keeper.retry_at = Some(Instant::now() + LONGEST_RETRY);
+                }
+            }
+        } else if !wanted {
+            keeper.retry_at = None;
+            keeper.failures = 0;
+            keeper.gap_from = None;
+            if let Some(capture) = &keeper.running {
+                capture.stop();
+            } else {
+                self.announce();
+            }
+            self.set_health(process_health(HealthState::Off, String::new(), String::new()));
+        }
+    }
+
+    fn on_capture(&mut self, news: CaptureNews) {
+        match news {
+            CaptureNews::Opened { choice, waker } => {
+                if let Some(capture) = &mut self.capture.running {
+                    capture.opened(waker);
+                }
+                tracing::info!(
+                    source = choice.name,
+                    reason = choice.reason,
+                    cannot_see = choice.cannot_see,
+                    "process source is open"
+                );
+                self.set_health(choice.health());
+            }
+            CaptureNews::Ended { failure, last_good } => {
+                self.capture.running = None;
+                if let Some(failure) = failure {
+                    self.capture.gap_from = last_good.or(self.capture.gap_from).or(Some(self.clock.now().wall));
+                    self.capture.failures = if last_good.is_some() { 1 } else { self.capture.failures + 1 };
+                    let pause = LONGEST_RETRY.min(Duration::from_secs(1 << self.capture.failures.min(9)));
+                    tracing::error!(failure, retry_in_seconds = pause.as_secs(), "process source failed");
+                    self.set_health(process_health(HealthState::Unavailable, String::new(), failure));
+                    self.capture.retry_at = Some(Instant::now() + pause);
+                } else {
+                    // Told to stop; the configuration may have changed its mind meanwhile.
+                    self.reconcile_capture();
+                }
+            }
+        }
+        self.announce();
+    }
+
+    /// Tells systemd once that the agent works.
+    fn announce(&mut self) {
+        if !self.announced {
+            self.announced = true;
+            notify::ready();
+            tracing::info!(version = crate::VERSION, pid = std::process::id(), "agent is running");
+        }
+    }
+
+    /// Collectors are told to stop already; the rest follows in order.
+    async fn shut_down(mut self, from_hub: &mut mpsc::Receiver<FromHub>) -> Result<CoreStatus, AgentError> {
+        if let Some(capture) = self.capture.running.take() {
+            // A thread that is stuck is left behind; what it had not handed on is in the next gap.
+            let _ = timeout(Duration::from_secs(1), tokio::task::spawn_blocking(move || capture.join())).await;
+        }
+        let (settled, done) = oneshot::channel();
+        self.tell_core(ToCore::Settle(settled)).await?;
+        done.await.map_err(|_| AgentError::CoreGone)?;
+        if self.link_ready {
+            self.reporter.urge();
+            self.report().await?;
+        }
+        if self.to_hub.try_send(ToHub::Stop).is_ok() {
+            // Acknowledgements that still come are booked before the spool is closed.
+            let _ = timeout(FAREWELL, async {
+                while let Some(event) = from_hub.recv().await {
+                    match event {
+                        FromHub::Delivered(id) => self.tell_core(ToCore::Delivered(id)).await?,
+                        FromHub::State(LinkState::Stopped) => break,
+                        _ => {}
+                    }
+                }
+                Ok::<(), AgentError>(())
+            })
+            .await;
+        }
+        let (answer, closed) = oneshot::channel();
+        self.tell_core(ToCore::Stop(answer)).await?;
+        Ok(closed.await.map_err(|_| AgentError::CoreGone)??)
+    }
+}
+
+fn process_health(state: HealthState, source: String, detail: String) -> CollectorHealth {
+    CollectorHealth { event: EventName::ProcessCreate, state, source, detail }
+}

@@ -1,0 +1,110 @@
+//! `twinward run`: the agent.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::{Agent, AgentError, AgentOptions, CoreStatus, Handle};
+use crate::control::{self, Request, Server};
+use crate::hub::tls;
+use crate::settings::{Settings, load};
+use crate::sys::clock::SystemClock;
+use crate::sys::hardening;
+use crate::sys::host::Host;
+
+use super::args::Global;
+use super::exit::{self, CommandError};
+use super::{identity, log, signals};
+
+/// Runs the agent until SIGTERM or SIGINT.
+pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
+    let settings = load::load(&global.config, load::environment())
+        .map_err(|problems| CommandError::configuration(problems.to_string()))?;
+    log::init(settings.log.level);
+    if let Err(error) = hardening::forbid_core_dumps() {
+        tracing::warn!(%error, "core dumps stay possible");
+    }
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    let stop = CancellationToken::new();
+    let last = runtime()?.block_on(async {
+        let (agent, handle) = build(settings.clone())?;
+        let directory = settings.storage.runtime_directory.as_ref().unwrap_or(&settings.storage.directory);
+        let server = Server::bind(&control::socket_path(directory))
+            .with_context(|| format!("cannot open the control socket in {}", directory.display()))?;
+        let answers = handle.clone();
+        let control = control::serve(server, move |request| answer(answers.clone(), request));
+        let signal = signals::stop_signal();
+        tokio::pin!(control, signal);
+        let running = agent.run(handle, stop.clone());
+        tokio::pin!(running);
+        loop {
+            tokio::select! {
+                last = &mut running => return last.map_err(anyhow::Error::from),
+                name = &mut signal, if !stop.is_cancelled() => {
+                    tracing::info!(signal = name, "stopping");
+                    stop.cancel();
+                }
+                () = &mut control => anyhow::bail!("the control socket ended"),
+            }
+        }
+    })?;
+    log_balance(&last);
+    Ok(exit::OK)
+}
+
+/// The runtime of the network side: one thread, and few for blocking work.
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()
+        .context("cannot start the runtime")
+}
+
+/// Builds the agent from settings; exit code 78 for what the user has to mend.
+pub(super) fn build(settings: Settings) -> anyhow::Result<(Agent, Handle)> {
+    let identity = identity::read(&settings)?;
+    let tls = tls::client_config(settings.hub.ca_file.as_deref())
+        .map_err(|error| CommandError::configuration(error.to_string()))?;
+    let options = AgentOptions {
+        settings,
+        identity,
+        tls,
+        host: Host::system(),
+        clock: Arc::new(SystemClock::new(super::release_floor())),
+        zone: TimeZone::try_system().unwrap_or(TimeZone::UTC),
+    };
+    Agent::build(options).map_err(|error| match &error {
+        AgentError::State { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            CommandError::not_permitted(error.to_string()).into()
+        }
+        _ => error.into(),
+    })
+}
+
+async fn answer(handle: Handle, request: Request) -> Value {
+    let outcome = match request {
+        Request::Status => handle.status().await.map(|status| json!(status)),
+        Request::Flush => handle.flush().await.map(|()| json!({"flushing": true})),
+    };
+    outcome.unwrap_or_else(|error| json!({"error": error.to_string()}))
+}
+
+fn log_balance(last: &CoreStatus) {
+    for (queue, account) in [("high", &last.balance.high), ("low", &last.balance.low)] {
+        tracing::info!(
+            queue,
+            collected = account.collected,
+            delivered = account.delivered,
+            dropped = account.dropped_total(),
+            pending = account.pending,
+            "balance"
+        );
+    }
+    tracing::info!("stopped; what is pending is stored and will be sent at the next start");
+}
