@@ -52,7 +52,7 @@ pub(super) enum ToCore {
     Delivered(MessageId),
     /// This message can never be sent.
     Undeliverable(MessageId),
-    /// Send everything that waits.
+    /// Close the aggregates and send everything that waits.
     Flush,
     /// Report the state.
     Status(oneshot::Sender<CoreStatus>),
@@ -223,7 +223,11 @@ impl Core {
                 let outcome = self.spool.refuse(id, now);
                 self.watch(outcome, now);
             }
-            ToCore::Flush => self.schedule.flush_now(),
+            ToCore::Flush => {
+                let changes = self.pipeline.flush(now);
+                self.store(changes, now);
+                self.schedule.flush_now();
+            }
             ToCore::Status(answer) => {
                 // Whoever asked may have given up.
                 let _ = answer.send(self.status());

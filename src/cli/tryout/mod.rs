@@ -129,16 +129,16 @@ where
     session.handle.flush().await?;
     let until = Instant::now() + LAST_MESSAGES;
     loop {
-        tokio::select! {
-            last = &mut running => return Ok(last?),
-            Some(happening) = happenings.recv() => session.on_happening(&happening).await?,
-            () = sleep_until(until), if !stop.is_cancelled() => stop.cancel(),
-        }
         if !stop.is_cancelled() {
             let status = session.handle.status().await?.core;
             if status.in_flight == 0 && status.high.records == 0 && status.low.records == 0 {
                 stop.cancel();
             }
+        }
+        tokio::select! {
+            last = &mut running => return Ok(last?),
+            Some(happening) = happenings.recv() => session.on_happening(&happening).await?,
+            () = sleep_until(until), if !stop.is_cancelled() => stop.cancel(),
         }
     }
 }
