@@ -24,13 +24,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::client::TlsStream;
-use tracing::{debug, info, warn};
 
 use super::dial::{dial, one_line};
 use super::error::{ConnackCode, LinkError, Wait};
 use super::options::LinkOptions;
 use super::session::{Action, Input, KEEP_ALIVE, Session};
-use super::traffic::{FromHub, LinkState, ToHub};
+use super::traffic::{FromHub, ToHub};
 use super::{sas, topics};
 use crate::model::ids::MessageId;
 use crate::model::message::Message;
@@ -191,7 +190,7 @@ impl Link {
                 None
             }
             Action::Event(event) => {
-                self.log(&event);
+                event.log(&self.options.identity.host_name);
                 self.news.push_back(event);
                 None
             }
@@ -288,25 +287,6 @@ impl Link {
             ) => closed(&e),
             Some(e @ (ConnectionError::FlushTimeout | ConnectionError::RequestsDone)) => closed(&e),
             Some(e) => LinkError::Protocol(one_line(&e.to_string())),
-        }
-    }
-
-    fn log(&self, event: &FromHub) {
-        let hub = &self.options.identity.host_name;
-        match event {
-            FromHub::State(LinkState::Connecting) => info!(hub, via = self.dial_host(), "connecting"),
-            FromHub::State(LinkState::Ready) => info!(hub, "link ready"),
-            FromHub::State(LinkState::Down { error, retry_in, .. }) if retry_in.is_zero() => info!(hub, "{error}"),
-            FromHub::State(LinkState::Down { error, retry_in, .. }) => {
-                warn!(hub, retry_in_ms = retry_in.as_millis(), "link down: {error}");
-            }
-            FromHub::State(LinkState::Stopped) => info!(hub, "link stopped"),
-            FromHub::Desired { version, .. } => debug!(version, "desired properties"),
-            FromHub::Delivered(id) => debug!(%id, "delivered"),
-            FromHub::Undeliverable { id, why } => warn!(%id, "a message cannot be sent: {why}"),
-            FromHub::Reported { ok: true, .. } => debug!("reported properties taken"),
-            FromHub::Reported { status, detail, .. } => warn!(status, "reported properties not taken: {detail}"),
-            FromHub::TwinProblem(problem) => warn!("{problem}"),
         }
     }
 }

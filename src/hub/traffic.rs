@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use tracing::{debug, info, warn};
 
 use crate::model::ids::MessageId;
 use crate::model::message::Message;
@@ -56,6 +57,27 @@ pub enum FromHub {
     },
     /// A twin that came cannot be used, or did not come. The document in force stays, and the twin is asked for again.
     TwinProblem(String),
+}
+
+impl FromHub {
+    /// Writes it to the log: one line for each change of state.
+    pub(super) fn log(&self, hub: &str) {
+        match self {
+            Self::State(LinkState::Connecting) => info!(hub, "connecting"),
+            Self::State(LinkState::Ready) => info!(hub, "link ready"),
+            Self::State(LinkState::Down { error, retry_in, .. }) if retry_in.is_zero() => info!(hub, "{error}"),
+            Self::State(LinkState::Down { error, retry_in, .. }) => {
+                warn!(hub, retry_in_ms = retry_in.as_millis(), "link down: {error}");
+            }
+            Self::State(LinkState::Stopped) => info!(hub, "link stopped"),
+            Self::Desired { version, .. } => debug!(version, "desired properties"),
+            Self::Delivered(id) => debug!(%id, "delivered"),
+            Self::Undeliverable { id, why } => warn!(%id, "a message cannot be sent: {why}"),
+            Self::Reported { ok: true, .. } => debug!("reported properties taken"),
+            Self::Reported { status, detail, .. } => warn!(status, "reported properties not taken: {detail}"),
+            Self::TwinProblem(problem) => warn!("{problem}"),
+        }
+    }
 }
 
 /// The states of the link that matter outside.
