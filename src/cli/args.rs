@@ -30,6 +30,9 @@ pub struct Global {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the loopback IoT Hub alone: JSON lines out, commands in.
+    #[cfg(feature = "lab")]
+    Lab(super::lab::LabArgs),
     /// Print the version and what was built in.
     Version,
 }
@@ -42,6 +45,8 @@ impl Command {
     pub fn run(&self, global: &Global) -> anyhow::Result<u8> {
         anyhow::ensure!(!global.config.as_os_str().is_empty(), "--config is empty");
         match self {
+            #[cfg(feature = "lab")]
+            Self::Lab(args) => args.run(),
             Self::Version => Ok(super::exit::OK),
         }
     }

@@ -2,6 +2,8 @@
 
 mod args;
 pub mod exit;
+#[cfg(feature = "lab")]
+mod lab;
 pub mod output;
 
 use std::process::ExitCode;

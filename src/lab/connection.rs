@@ -139,7 +139,7 @@ where
     };
     let SignedIn { id, token_expires, will } = signed_in;
     let client = id.to_string();
-    let ends = Instant::now() + until(token_expires, now) + shared.cut_after_expiry;
+    let ends = Instant::now() + until(token_expires, shared.cut_after_expiry, now);
     let mut connection = Connection {
         shared,
         client: &client,
@@ -195,9 +195,11 @@ async fn ended(
     shared.tell(client, Happening::Disconnected(why)).await;
 }
 
-fn until(unix_seconds: i64, now: jiff::Timestamp) -> Duration {
+/// From `now` to the cut. A token may have expired already, and still be forgiven.
+fn until(expires: i64, cut_after: Duration, now: jiff::Timestamp) -> Duration {
+    let cut = expires.saturating_add(i64::try_from(cut_after.as_secs()).unwrap_or(i64::MAX));
     // A year is longer than any lab runs, and safe to add to an instant.
-    let left = unix_seconds.saturating_sub(now.as_second()).clamp(0, 366 * 86_400);
+    let left = cut.saturating_sub(now.as_second()).clamp(0, 366 * 86_400);
     Duration::from_secs(left.unsigned_abs())
 }
 

@@ -7,6 +7,7 @@ use super::certificates::ServerCertificate;
 /// How the hub is to misbehave.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a test bench; any mix of them makes sense")]
 pub struct Faults {
     /// New connections are refused.
     pub refuse: Option<Refusal>,

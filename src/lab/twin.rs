@@ -177,9 +177,10 @@ mod tests {
             let mut twin = twin();
             for body in bodies {
                 let before = (twin.reported.clone(), twin.reported_version);
-                match twin.report(body.as_bytes(), None) {
-                    Ok((_, version)) => prop_assert_eq!(version, before.1 + 1),
-                    Err(_) => prop_assert_eq!((twin.reported.clone(), twin.reported_version), before),
+                if let Ok((_, version)) = twin.report(body.as_bytes(), None) {
+                    prop_assert_eq!(version, before.1 + 1);
+                } else {
+                    prop_assert_eq!((twin.reported.clone(), twin.reported_version), before);
                 }
                 prop_assert!(check(&twin.reported).is_ok());
             }
