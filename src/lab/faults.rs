@@ -56,7 +56,7 @@ pub enum PubAckFault {
     LateMs(u64),
     /// It comes twice.
     Duplicate,
-    /// Each second one overtakes the one before it. One that is last comes after half a second.
+    /// Each second one overtakes the one before it. One that is last comes after a second.
     OutOfOrder,
 }
 

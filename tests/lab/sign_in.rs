@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Map;
+use tokio::io::AsyncReadExt;
 use twinward::lab::{Happening, LabOptions, ModuleId, ServerCertificate, Why};
 
 use super::client::{Client, Got, Login, disconnected, lab, packet, refused, text, until, with};
@@ -27,7 +28,9 @@ async fn both_keys_open_and_a_stored_session_is_present() {
 async fn a_stored_session_keeps_its_filters_unless_it_is_lost() {
     let (lab, _watcher) = lab().await;
     let login = Login { clean: false, ..Login::new(&lab.connection_string()) };
-    let (mut client, _) = Client::try_sign_in(&lab, &login).await;
+    let _clean = Client::sign_in(&lab).await;
+    let (mut client, answer) = Client::try_sign_in(&lab, &login).await;
+    assert_eq!(answer, Got::ConnAck { session_present: false, code: 0 }, "a clean session is nobody's heir");
     client.subscribe(super::client::TWIN_ANSWERS).await;
     let get = "$iothub/twin/GET/?$rid=1";
     let (mut client, _) = Client::try_sign_in(&lab, &login).await;
@@ -72,13 +75,11 @@ async fn each_refusal_has_its_code_and_closes() {
 
 #[tokio::test]
 async fn what_is_no_sign_in_is_closed_without_an_answer() {
-    let (lab, mut watcher) =
-        with(LabOptions { sign_in_limit: Duration::from_millis(200), ..LabOptions::default() }).await;
-    let cases: [(&[u8], &str); 4] = [
+    let (lab, mut watcher) = lab().await;
+    let cases: [(&[u8], &str); 3] = [
         (&[0xc0, 0], "not CONNECT"),
         (&[0x10, 0xff, 0xff, 0xff, 0x7f], "too large"),
         (&packet(0x10, &text("HTTP")), "malformed"),
-        (&[0x10], "no sign-in"),
     ];
     for (bytes, why) in cases {
         let mut client = Client::dial(&lab).await.unwrap();
@@ -87,6 +88,16 @@ async fn what_is_no_sign_in_is_closed_without_an_answer() {
         let (code, reason) = refused(&mut watcher).await;
         assert!(code.is_none() && reason.contains(why), "{reason}");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_is_closed() {
+    let options = LabOptions { sign_in_limit: Duration::from_millis(100), ..LabOptions::default() };
+    let (lab, mut watcher) = with(options).await;
+    let mut tcp = tokio::net::TcpStream::connect(lab.address()).await.unwrap();
+    assert_eq!(tcp.read(&mut [0]).await.unwrap(), 0);
+    let (code, reason) = refused(&mut watcher).await;
+    assert!(code.is_none() && reason.contains("no sign-in"), "{reason}");
 }
 
 #[tokio::test]
