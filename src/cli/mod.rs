@@ -4,8 +4,8 @@ mod args;
 pub mod check;
 mod collect;
 pub mod exit;
-mod identity;
-pub mod log;
+#[cfg(feature = "lab")]
+mod lab;
 pub mod output;
 mod run;
 pub mod signals;

@@ -72,7 +72,9 @@ impl Certificates {
 
 fn authority() -> Result<Authority, LabError> {
     let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name.push(DnType::CommonName, "Loopback IoT Hub test authority");
+    // Clients look an issuer up by its name: two authorities of one name would be told apart by a bad signature only.
+    let name = format!("Loopback IoT Hub test authority {}", uuid::Uuid::new_v4().simple());
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)

@@ -26,7 +26,7 @@ const LONGEST_QUIET: Duration = Duration::from_secs(1767);
 /// How much may wait to be sent to a client that does not read.
 const OUTBOUND: usize = 256;
 /// How long a PUBACK that is to be overtaken waits for the one that overtakes it.
-const OVERTAKEN: Duration = Duration::from_millis(500);
+const OVERTAKEN: Duration = Duration::from_secs(1);
 /// How long a refused client may take to hang up.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -114,8 +114,9 @@ where
         let mut session_present = false;
         if let Some(record) = registry.get_mut(&connect.client_id) {
             record.close(Why::Replaced);
-            record.live = Some(Live { serial, outbound, closer });
-            record.session = record.session.take().filter(|_| !connect.clean_session && !lose_session);
+            let live = Live { serial, clean: connect.clean_session, outbound, closer };
+            let ended = record.live.replace(live).is_some_and(|before| before.clean);
+            record.session = record.session.take().filter(|_| !connect.clean_session && !lose_session && !ended);
             session_present = record.session.is_some();
             record.session.get_or_insert_default();
         }
@@ -139,7 +140,7 @@ where
     };
     let SignedIn { id, token_expires, will } = signed_in;
     let client = id.to_string();
-    let ends = Instant::now() + until(token_expires, now) + shared.cut_after_expiry;
+    let ends = Instant::now() + until(token_expires, shared.cut_after_expiry, now);
     let mut connection = Connection {
         shared,
         client: &client,
@@ -165,25 +166,16 @@ where
     };
     spend(shared, &why);
     drop(connection);
-    ended(shared, &client, serial, connect.clean_session, why, will).await;
+    ended(shared, &client, serial, why, will).await;
 }
 
-async fn ended(
-    shared: &Shared,
-    client: &str,
-    serial: u64,
-    clean_session: bool,
-    why: Why,
-    will: Option<(Properties, Will)>,
-) {
+async fn ended(shared: &Shared, client: &str, serial: u64, why: Why, will: Option<(Properties, Will)>) {
     shared.with(|registry| {
         if let Some(record) = registry.get_mut(client)
-            && record.live.as_ref().is_some_and(|live| live.serial == serial)
+            && let Some(live) = record.live.take_if(|live| live.serial == serial)
+            && live.clean
         {
-            record.live = None;
-            if clean_session {
-                record.session = None;
-            }
+            record.session = None;
         }
     });
     if why != Why::ClientLeft
@@ -195,9 +187,11 @@ async fn ended(
     shared.tell(client, Happening::Disconnected(why)).await;
 }
 
-fn until(unix_seconds: i64, now: jiff::Timestamp) -> Duration {
+/// From `now` to the cut. A token may have expired already, and still be forgiven.
+fn until(expires: i64, cut_after: Duration, now: jiff::Timestamp) -> Duration {
+    let cut = expires.saturating_add(i64::try_from(cut_after.as_secs()).unwrap_or(i64::MAX));
     // A year is longer than any lab runs, and safe to add to an instant.
-    let left = unix_seconds.saturating_sub(now.as_second()).clamp(0, 366 * 86_400);
+    let left = cut.saturating_sub(now.as_second()).clamp(0, 366 * 86_400);
     Duration::from_secs(left.unsigned_abs())
 }
 

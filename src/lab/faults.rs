@@ -7,6 +7,7 @@ use super::certificates::ServerCertificate;
 /// How the hub is to misbehave.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a test bench; any mix of them makes sense")]
 pub struct Faults {
     /// New connections are refused.
     pub refuse: Option<Refusal>,
@@ -55,7 +56,7 @@ pub enum PubAckFault {
     LateMs(u64),
     /// It comes twice.
     Duplicate,
-    /// Each second one overtakes the one before it. One that is last comes after half a second.
+    /// Each second one overtakes the one before it. One that is last comes after a second.
     OutOfOrder,
 }
 

@@ -68,6 +68,8 @@ pub(super) struct Record {
 pub(super) struct Live {
     /// Tells this connection from the ones before and after.
     pub serial: u64,
+    /// Its session ends with it.
+    pub clean: bool,
     pub outbound: mpsc::Sender<Outbound>,
     pub closer: mpsc::Sender<Why>,
 }

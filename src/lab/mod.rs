@@ -98,6 +98,7 @@ impl Lab {
     ///
     /// # Errors
     /// The port is taken, or the options make no sense.
+    #[expect(clippy::unused_async, reason = "it only works inside a runtime, and so the signature says")]
     pub async fn start(options: LabOptions) -> Result<Self, LabError> {
         let wanted = SocketAddr::new(options.bind, options.port);
         let failed = |source| LabError::Listen { address: wanted, source };
@@ -274,7 +275,7 @@ impl Lab {
     }
 
     /// Disables or enables a module; a disabled one is closed and then refused. `false` if there is no such module.
-    #[must_use]
+    #[must_use = "`false` means that nothing was done"]
     pub fn set_enabled(&self, id: &ModuleId, enabled: bool) -> bool {
         self.shared
             .with(|registry| {
@@ -289,7 +290,7 @@ impl Lab {
     }
 
     /// Deletes a module with its twin; its connection is closed. `false` if there is none.
-    #[must_use]
+    #[must_use = "`false` means that nothing was done"]
     pub fn remove_identity(&self, id: &ModuleId) -> bool {
         let removed = self.shared.with(|registry| registry.remove(&id.to_string()));
         removed.inspect(|record| record.close(Why::Disabled)).is_some()

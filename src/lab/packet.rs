@@ -254,7 +254,7 @@ mod tests {
     fn connect_bytes(flags: u8, tail: &[&str]) -> Vec<u8> {
         let mut body = text("MQTT");
         body.extend([4, flags, 0, 60]);
-        tail.iter().for_each(|t| body.extend(text(t)));
+        body.extend(tail.iter().flat_map(|t| text(t)));
         whole(0x10, &body)
     }
 

@@ -58,7 +58,7 @@ mod tests {
     fn lengths_take_as_many_bytes_as_they_need() {
         assert_eq!(publish("t", b"b"), [0x30, 4, 0, 1, b't', b'b']);
         assert_eq!(publish("t", &[0; 125])[..3], [0x30, 0x80, 1]);
-        assert_eq!(publish("t", &[0; 20_000])[..4], [0x30, 0xa3, 0x9c, 1]);
+        assert_eq!(publish("t", &vec![0; 20_000])[..4], [0x30, 0xa3, 0x9c, 1]);
         assert_eq!(sub_ack(258, &[1, 0]), [0x90, 4, 1, 2, 1, 0]);
     }
 }

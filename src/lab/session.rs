@@ -213,6 +213,7 @@ pub(super) fn last_words(mut properties: Properties, will: packet::Will) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::{Map, Value};
     use tokio::sync::mpsc;
 
@@ -224,7 +225,7 @@ mod tests {
     fn record() -> Record {
         let keys = [Secret::new(vec![1]), Secret::new(vec![2])];
         let mut record = Record::new(ModuleId::new("d", "m"), keys, Twin::new(&Map::new()).unwrap());
-        record.live = Some(Live { serial: 1, outbound: mpsc::channel(1).0, closer: mpsc::channel(1).0 });
+        record.live = Some(Live { serial: 1, clean: true, outbound: mpsc::channel(1).0, closer: mpsc::channel(1).0 });
         record
     }
 
@@ -314,5 +315,26 @@ mod tests {
         let late = go(TwinFault::LateMs(20));
         assert!(matches!(&late[1], Action::SendLater(wait, _) if wait.as_millis() == 20));
         assert_eq!(record.twin.reported_section()["$version"], Value::from(2), "only the late one took effect");
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_is_told_once_then_acknowledged_once_or_the_connection_ends(
+            steps in proptest::collection::vec((0_u8..3, "(a=[0-9]{0,3}|a|%2|/)?", proptest::bool::weighted(0.9)), 1..20)
+        ) {
+            let mut record = record();
+            for (qos, bag, own) in steps {
+                let owner = if own { "m" } else { "n" };
+                let topic = format!("devices/d/modules/{owner}/messages/events/{bag}");
+                let actions = step(&mut record, publish(&topic, qos, b"x"), &Faults::default());
+                let good = own && qos < 2 && (bag.is_empty() || bag.starts_with("a="));
+                match (good, qos, actions.as_slice()) {
+                    (true, 0, [Action::Tell(Happening::Telemetry(_))])
+                    | (true, 1, [Action::Tell(Happening::Telemetry(_)), Action::Acknowledge(9)])
+                    | (false, _, [Action::Close(_)]) => {}
+                    other => prop_assert!(false, "{:?}", other),
+                }
+            }
+        }
     }
 }

@@ -177,9 +177,52 @@ mod tests {
             let mut twin = twin();
             for body in bodies {
                 let before = (twin.reported.clone(), twin.reported_version);
-                if let Ok((_, version)) = twin.report(body.as_bytes(), None) { prop_assert_eq!(version, before.1 + 1) } else { prop_assert_eq!((twin.reported.clone(), twin.reported_version), before) }
+                if let Ok((_, version)) = twin.report(body.as_bytes(), None) {
+                    prop_assert_eq!(version, before.1 + 1);
+                } else {
+                    prop_assert_eq!((twin.reported.clone(), twin.reported_version), before);
+                }
                 prop_assert!(check(&twin.reported).is_ok());
             }
         }
+
+        #[test]
+        fn a_client_that_merges_every_notice_has_the_document(patches in proptest::collection::vec(patch(), 0..12)) {
+            let mut twin = Twin::new(&Section::new()).unwrap();
+            let mut client = json!({});
+            for (i, patch) in patches.into_iter().enumerate() {
+                let notice = twin.patch_desired(patch).unwrap();
+                prop_assert_eq!(notice.version, i as u64 + 2);
+                client = by_the_book(client, serde_json::from_slice(&notice.body()).unwrap());
+            }
+            let mut desired = twin.desired_section();
+            if client.get("$version").is_none() {
+                client["$version"] = json!(1);
+            }
+            prop_assert_eq!(desired.take(), client);
+        }
+    }
+
+    fn patch() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), (0..9).prop_map(Value::from)];
+        let node = leaf.prop_recursive(3, 12, 3, |inner| {
+            proptest::collection::btree_map("[ab]", inner, 0..3)
+                .prop_map(|map| Value::Object(map.into_iter().collect()))
+        });
+        proptest::collection::btree_map("[abc]", node, 0..3).prop_map(|map| Value::Object(map.into_iter().collect()))
+    }
+
+    /// The pseudo code of RFC 7396, section 2.
+    fn by_the_book(target: Value, patch: Value) -> Value {
+        let Value::Object(patch) = patch else { return patch };
+        let mut target = if target.is_object() { target } else { json!({}) };
+        for (name, value) in patch {
+            if value.is_null() {
+                target.as_object_mut().unwrap().remove(&name);
+            } else {
+                target[&name] = by_the_book(target[&name].take(), value);
+            }
+        }
+        target
     }
 }
