@@ -166,8 +166,8 @@ impl Spool {
         let text = json(&self.cold, ledger)?;
         self.cold.transaction(|cold| {
             for queue in Queue::ALL {
-                for range in self.hot.gone(queue)? {
-                    cold.delete(queue, &range)?;
+                for (lo, hi) in self.hot.gone(queue)?.iter() {
+                    cold.delete(queue, &(lo..=hi))?;
                 }
                 self.hot.records(queue, &(0..=u64::MAX), &mut |record| cold.put(queue, &record).map(|()| true))?;
             }

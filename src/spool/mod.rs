@@ -22,6 +22,7 @@ mod edit;
 mod error;
 mod gaps;
 mod ledger;
+mod ranges;
 mod record;
 mod recover;
 mod store;
@@ -197,7 +198,12 @@ impl Spool {
         let (mut bodies, mut lost, lead) = (Vec::new(), Vec::new(), flight.lead);
         for (queue, range) in flight.parts() {
             let cold_last = self.books.shelves.of(queue).cold_last;
+            // Between its events there may have been some that were dropped and still stand in the cold level.
+            let gone = self.hot.gone(queue)?;
             let mut each = |record: Record| {
+                if gone.contain(record.seq) {
+                    return Ok(true);
+                }
                 match record.clone().text() {
                     Some(body) => bodies.push(body),
                     None => lost.push((queue, record)),

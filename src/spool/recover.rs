@@ -14,7 +14,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -234,24 +233,25 @@ fn count(
     let last = cold_last.max(hot.last(queue)?);
     books.ledger.seq = books.ledger.seq.max(last);
     books.cold_may_have = books.cold_may_have.max(last);
-    let mut parts: Vec<(RangeInclusive<u64>, usize)> = books
+    let mut parts: Vec<(u64, u64, usize)> = books
         .flights
         .iter()
         .enumerate()
-        .filter_map(|(at, flight)| flight.ranges.of(queue).map(|(lo, hi)| (lo..=hi, at)))
+        .filter_map(|(at, flight)| flight.ranges.of(queue).map(|(lo, hi)| (lo, hi, at)))
         .collect();
-    parts.sort_by_key(|(range, _)| *range.start());
-    let flying = parts.iter().map(|(range, _)| *range.end()).max().unwrap_or(0);
-    let cursor = gone.iter().map(|range| *range.end()).fold(flying, u64::max);
+    parts.sort_unstable();
+    let cursor = parts.iter().map(|(_, hi, _)| *hi).fold(gone.last(), u64::max);
 
     let (mut ready, mut found, mut held) = (Load::default(), Load::default(), 0_u64);
     let mut loads = vec![Load::default(); parts.len()];
     let mut strays = Vec::new();
     let mut each = |seq: u64, hits: u64, len: u64, may_be_gone: bool| {
-        if may_be_gone && contains(&gone, seq).is_some() {
+        if may_be_gone && gone.contain(seq) {
             return;
         }
-        let slot = contains_by(&parts, seq, |(range, _)| range).and_then(|at| loads.get_mut(at));
+        let after = parts.partition_point(|(lo, ..)| *lo <= seq);
+        let part = after.checked_sub(1).filter(|at| parts.get(*at).is_some_and(|(_, hi, _)| seq <= *hi));
+        let slot = part.and_then(|at| loads.get_mut(at));
         match slot {
             Some(load) => load.add(hits, len),
             None if seq > cursor => ready.add(hits, len),
@@ -275,7 +275,7 @@ fn count(
         hot.delete(queue, &(*seq..=*seq))?;
         hot.put_gone(queue, &(*seq..=*seq))?;
     }
-    for ((_, at), load) in parts.iter().zip(loads) {
+    for ((_, _, at), load) in parts.iter().zip(loads) {
         if let Some(flight) = books.flights.get_mut(*at) {
             *flight.load.of_mut(queue) = load;
         }
@@ -296,14 +296,4 @@ fn count(
     books.held = books.held.saturating_add(held);
     *books.shelves.of_mut(queue) = Shelf { cursor, cold_last, ready };
     Ok(())
-}
-
-fn contains(ranges: &[RangeInclusive<u64>], seq: u64) -> Option<usize> {
-    contains_by(ranges, seq, |range| range)
-}
-
-/// The index of the range that holds `seq`; the ranges are sorted and do not overlap.
-fn contains_by<T>(items: &[T], seq: u64, range: impl Fn(&T) -> &RangeInclusive<u64>) -> Option<usize> {
-    let at = items.partition_point(|item| *range(item).start() <= seq).checked_sub(1)?;
-    items.get(at).is_some_and(|item| range(item).contains(&seq)).then_some(at)
 }

@@ -23,6 +23,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 use super::checksum::crc32;
 use super::error::SpoolError;
+use super::ranges::Ranges;
 use super::record::{Record, aggregate_sum, queue_number};
 use crate::model::change::OpenAggregate;
 use crate::model::loss::Queue;
@@ -263,13 +264,13 @@ impl Level {
         self.execute(sql, params![queue_number(queue), signed(*range.start()), signed(*range.end())])
     }
 
-    /// What was noted as gone, in order.
-    pub(super) fn gone(&self, queue: Queue) -> Result<Vec<RangeInclusive<u64>>, SpoolError> {
+    /// What was noted as gone, in order and without overlap.
+    pub(super) fn gone(&self, queue: Queue) -> Result<Ranges, SpoolError> {
         let sql = "SELECT lo, hi FROM gone WHERE queue = ?1 ORDER BY lo";
         let failed = |e| fault(&self.path, &e);
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let rows = statement.query_map(params![queue_number(queue)], |row| Ok((row.get(0)?, row.get(1)?)));
-        rows.map_err(failed)?.map(|row| row.map(|(lo, hi)| number(lo)..=number(hi)).map_err(failed)).collect()
+        rows.map_err(failed)?.map(|row| row.map(|(lo, hi)| (number(lo), number(hi))).map_err(failed)).collect()
     }
 
     /// Writes an aggregate.

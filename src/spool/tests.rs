@@ -1,5 +1,7 @@
 //! The spool against a simple model, through crashes, power cuts and damage.
 
+mod model_check;
+
 use std::fs;
 use std::path::Path;
 
