@@ -37,8 +37,7 @@ struct Marked {
 
 impl Marked {
     #[expect(clippy::disallowed_methods, reason = "the test is about a real process")]
-    fn start() -> Self {
-        let marker = format!("twinward-{}", EventId::random());
+    fn start(marker: String) -> Self {
         // The shell stays: `read` is its own, so its argument stays visible.
         let child = Command::new("/bin/sh")
             .args(["-c", "read -r line; exit 0", &marker])
@@ -47,6 +46,10 @@ impl Marked {
             .unwrap();
         Self { child, marker }
     }
+}
+
+fn marker() -> String {
+    format!("twinward-{}", EventId::random())
 }
 
 impl Drop for Marked {
@@ -104,7 +107,7 @@ fn event(observation: Observation) -> Event {
 
 fn sees_a_marked_process(wanted: settings::ProcessSource) {
     let mut source = open(wanted);
-    let marked = Marked::start();
+    let marked = Marked::start(marker());
     let all = drain_until(source.as_mut(), |seen| seen.iter().any(|p| p.command_line.contains(&marked.marker)));
     let found = all.iter().map(process).find(|p| p.command_line.contains(&marked.marker)).unwrap();
     assert_eq!(found.process_id, marked.child.id());
@@ -140,19 +143,20 @@ fn the_connector_sees_a_marked_process() {
 #[expect(clippy::disallowed_methods, reason = "the test is about real processes")]
 fn the_connector_misses_no_short_lived_process() {
     let mut source = open(settings::ProcessSource::Connector);
-    let runner = std::thread::spawn(|| {
+    let end = marker();
+    let runner_end = end.clone();
+    let runner = std::thread::spawn(move || {
         let mut pids = Vec::new();
         for _ in 0..300 {
             let mut child = Command::new("/bin/true").spawn().unwrap();
             pids.push(child.id());
             child.wait().unwrap();
         }
-        pids
+        // A last one that stays, so that there is an end to wait for.
+        (pids, Marked::start(runner_end))
     });
-    // A last one that stays, so that there is an end to wait for.
-    let pids = runner.join().unwrap();
-    let last = Marked::start();
-    let all = drain_until(source.as_mut(), |seen| seen.iter().any(|p| p.command_line.contains(&last.marker)));
+    let all = drain_until(source.as_mut(), |seen| seen.iter().any(|p| p.command_line.contains(&end)));
+    let (pids, _last) = runner.join().unwrap();
     for pid in pids {
         let seen: Vec<_> = all.iter().map(process).filter(|p| p.process_id == pid).collect();
         assert!(!seen.is_empty(), "{pid} was missed");
@@ -182,7 +186,7 @@ fn the_connector_counts_what_a_full_buffer_lost() {
         match connector.read().unwrap() {
             Next::Empty => break,
             Next::Overflow => overflow = true,
-            Next::Lost(count) => told += u64::from(count),
+            Next::Lost(hole) => told += u64::from(hole.count),
             Next::Event(_) => {}
         }
     }
@@ -192,8 +196,9 @@ fn the_connector_counts_what_a_full_buffer_lost() {
     while told == 0 && clock().now().mono.since(start) < PATIENCE {
         std::thread::spawn(|| {}).join().unwrap();
         while let next @ (Next::Lost(_) | Next::Event(_) | Next::Overflow) = connector.read().unwrap() {
-            if let Next::Lost(count) = next {
-                told += u64::from(count);
+            if let Next::Lost(hole) = next {
+                assert!(hole.after <= hole.before);
+                told += u64::from(hole.count);
             }
         }
     }
@@ -365,7 +370,7 @@ fn collect_follows_and_ends_cleanly_on_interrupt() {
     // It says so once it follows; then processes are starts.
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
     said.by_ref().map(Result::unwrap).find(|line| line.starts_with("following for")).unwrap();
-    let marked = Marked::start();
+    let marked = Marked::start(marker());
     let mut events = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let found = events.by_ref().find(|line| line.contains(&marked.marker)).unwrap();
     let found: Value = serde_json::from_str(&found).unwrap();

@@ -43,8 +43,9 @@ pub(super) fn collect(host: &Host) -> Result<Found, CollectError> {
     let unowned = listing.sockets.iter().filter(|s| s.inode != 0 && !owners.by_inode.contains_key(&s.inode)).count();
     if unowned > 0 && owners.closed > 0 {
         missing.push(format!(
-            "the process of {unowned} sockets is unknown: reading other users' open files needs CAP_SYS_PTRACE and \
-             CAP_DAC_READ_SEARCH"
+            "the process of {unowned} socket(s) is unknown: {} process(es) do not let us read their open files; \
+             CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH allow it",
+            owners.closed
         ));
     }
     if listing.cut {

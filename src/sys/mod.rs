@@ -8,6 +8,7 @@ pub mod netlink;
 pub mod notify;
 pub mod passwd;
 pub mod proc_connector;
+pub mod proc_event;
 pub mod procfs;
 pub mod procnet;
 pub mod sock_diag;

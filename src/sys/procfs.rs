@@ -184,18 +184,45 @@ pub fn parse_user(status: &str) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_ascii_whitespace().next()?.parse().ok()
 }
 
+/// Whether `/proc` is mounted so that other users' processes cannot be seen without CAP_SYS_PTRACE (`hidepid`).
+#[must_use]
+pub fn hides_others(host: &Host) -> bool {
+    hides(&host.read_text("/proc/self/mounts", 1 << 20).unwrap_or_default())
+}
+
+fn hides(mounts: &str) -> bool {
+    let mut options = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        (fields.next()? == "/proc" && fields.next()? == "proc").then(|| fields.next()).flatten()
+    });
+    // The last mount lies on top.
+    options.next_back().is_some_and(|text| {
+        text.split(',').filter_map(|option| option.strip_prefix("hidepid=")).any(|value| !matches!(value, "0" | "off"))
+    })
+}
+
 /// The inodes of the sockets that a process holds.
 ///
 /// # Errors
 /// `PermissionDenied`: they belong to somebody else; `NotFound`: the process is gone.
 pub fn socket_inodes(host: &Host, pid: u32) -> io::Result<Vec<u64>> {
     let directory = format!("/proc/{pid}/fd");
-    let names = host.list(&directory, DESCRIPTOR_LIMIT)?;
-    Ok(names
-        .iter()
-        .filter_map(|name| host.read_link(format!("{directory}/{}", name.to_str()?)).ok())
-        .filter_map(|target| target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
-        .collect())
+    let mut inodes = Vec::new();
+    for name in host.list(&directory, DESCRIPTOR_LIMIT)? {
+        let Some(name) = name.to_str() else { continue };
+        match host.read_link(format!("{directory}/{name}")) {
+            Ok(target) => inodes.extend(target.to_str().and_then(socket_inode)),
+            // The directory may be open to us and the links in it not.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            // Closed meanwhile.
+            Err(_) => {}
+        }
+    }
+    Ok(inodes)
+}
+
+fn socket_inode(target: &str) -> Option<u64> {
+    target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 #[cfg(test)]
@@ -257,6 +284,13 @@ mod tests {
         assert_eq!(socket_inodes(&host, 300).unwrap(), vec![5001]);
         assert_eq!(command_line(&host, 9999), None);
         assert_eq!(executable(&host, 9999).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_hiding_mount_is_noticed() {
+        assert!(!hides("proc /proc proc rw,nosuid 0 0\n"));
+        assert!(hides("proc /proc proc rw,nosuid,gid=5,hidepid=invisible 0 0\n"));
+        assert!(!hides("proc /proc proc rw,hidepid=2 0 0\nproc /proc proc rw,hidepid=0 0 0\n"));
     }
 
     proptest! {
