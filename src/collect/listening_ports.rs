@@ -122,13 +122,14 @@ fn interface_names(host: &Host, sockets: &[BoundSocket]) -> HashMap<u32, String>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fixture;
 
     // The captured tables are those of a little-endian machine.
     #[cfg(target_endian = "little")]
     #[test]
     fn a_captured_board_is_listed_with_owners() {
-        let host = Host::rooted(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/host/board"));
-        let found = collect(&host).unwrap();
+        let machine = fixture::machine("board");
+        let found = collect(&machine.host).unwrap();
         assert_eq!((found.source, found.items.len()), ("/proc/net", 6));
         assert!(found.missing.is_empty(), "{:?}", found.missing);
         let of = |port: &str| {

@@ -1,7 +1,7 @@
 //! Collectors: what the machine tells, as observations and snapshots of `model` types.
 //!
 //! Snapshots are taken with [`snapshot::take`]. Process starts stream from a [`ProcessSource`], chosen by
-//! [`open_process_source`]; each source does no more than say which process did what, and [`process`] turns that into
+//! [`open_process_source`]; each source does no more than say which process did what, and `process` turns that into
 //! observations, so that a new source needs no new path.
 
 mod listening_ports;

@@ -3,6 +3,8 @@
 pub mod capabilities;
 pub mod clock;
 pub mod files;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod host;
 pub mod netlink;
 pub mod notify;

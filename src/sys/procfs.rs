@@ -230,13 +230,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sys::fixture;
 
     const LINE: &str = "4711 (a) (b c) S 42 4711 4711 0 -1 4194304 100 0 0 0 1 2 0 0 20 0 1 0 98765 2000000 300 \
                         18446744073709551615 1 2 3 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 4 5 6 140000 140050 7 8 0\n";
-
-    fn fixture() -> Host {
-        Host::rooted(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/host/board"))
-    }
 
     #[test]
     fn a_name_may_hold_blanks_and_parentheses() {
@@ -272,7 +269,8 @@ mod tests {
 
     #[test]
     fn a_tree_is_read_below_its_root() {
-        let host = fixture();
+        let machine = fixture::machine("board");
+        let host = machine.host;
         assert_eq!(processes(&host).unwrap(), (vec![1, 2, 300, 301, 302, 303], false));
         assert_eq!(stat(&host, 300).unwrap().name, "sensor) (d");
         assert_eq!(command_line(&host, 300).unwrap().text, "/opt/sensor/sensord --bus 1");
