@@ -95,7 +95,6 @@ impl Collect {
         if !taken.health.detail.is_empty() {
             say(&taken.health.detail)?;
         }
-        say_what_rights_add(&host)?;
         if global.json {
             let event = Event {
                 id: EventId::random(),
@@ -123,7 +122,7 @@ impl Collect {
         if !choice.cannot_see.is_empty() {
             say(&format!("cannot see: {}", choice.cannot_see))?;
         }
-        say_what_rights_add(host)?;
+        say_what_rights_add(host, choice.complete)?;
         let total = run_until_done(source, self.follow, json)?;
         say(&format!("{} starts seen, {} moments of loss", total.seen, total.losses))?;
         Ok(exit::OK)
@@ -256,18 +255,15 @@ fn say(text: &str) -> io::Result<()> {
     writeln!(io::stderr().lock(), "{}", output::printable(text))
 }
 
-fn say_what_rights_add(host: &Host) -> io::Result<()> {
-    let wanted = [Capability::SysPtrace, Capability::DacReadSearch, Capability::NetAdmin];
-    let lacking = Privileges::read(host).map(|p| p.lacking(&wanted)).unwrap_or_default();
-    if lacking.is_empty() {
-        return Ok(());
+fn say_what_rights_add(host: &Host, complete: bool) -> io::Result<()> {
+    let Ok(rights) = Privileges::read(host) else { return Ok(()) };
+    if !rights.has(Capability::SysPtrace) {
+        say("as root, or with CAP_SYS_PTRACE, it would also read the programs of other users")?;
     }
-    let names: Vec<_> = lacking.into_iter().map(Capability::as_str).collect();
-    say(&format!(
-        "with {} (root has them) it would also read programs and sockets of other users, and use the process \
-         connector where the kernel asks for it",
-        names.join(", ")
-    ))
+    if !complete && !rights.has(Capability::NetAdmin) {
+        say("as root, or with CAP_NET_ADMIN, it would ask for the process connector, which misses no start")?;
+    }
+    Ok(())
 }
 
 fn print_snapshot(items: &[Payload]) -> io::Result<()> {

@@ -43,8 +43,9 @@ pub(super) fn collect(host: &Host) -> Result<Found, CollectError> {
     let unowned = listing.sockets.iter().filter(|s| s.inode != 0 && !owners.by_inode.contains_key(&s.inode)).count();
     if unowned > 0 && owners.closed > 0 {
         missing.push(format!(
-            "the process of {unowned} sockets is unknown: reading other users' open files needs CAP_SYS_PTRACE and \
-             CAP_DAC_READ_SEARCH"
+            "the process of {unowned} socket(s) is unknown: {} process(es) do not let us read their open files; \
+             CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH allow it",
+            owners.closed
         ));
     }
     if listing.cut {
@@ -121,13 +122,14 @@ fn interface_names(host: &Host, sockets: &[BoundSocket]) -> HashMap<u32, String>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fixture;
 
     // The captured tables are those of a little-endian machine.
     #[cfg(target_endian = "little")]
     #[test]
     fn a_captured_board_is_listed_with_owners() {
-        let host = Host::rooted(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/host/board"));
-        let found = collect(&host).unwrap();
+        let machine = fixture::machine("board");
+        let found = collect(&machine.host).unwrap();
         assert_eq!((found.source, found.items.len()), ("/proc/net", 6));
         assert!(found.missing.is_empty(), "{:?}", found.missing);
         let of = |port: &str| {

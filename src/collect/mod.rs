@@ -1,7 +1,7 @@
 //! Collectors: what the machine tells, as observations and snapshots of `model` types.
 //!
 //! Snapshots are taken with [`snapshot::take`]. Process starts stream from a [`ProcessSource`], chosen by
-//! [`open_process_source`]; each source does no more than say which process did what, and [`process`] turns that into
+//! [`open_process_source`]; each source does no more than say which process did what, and `process` turns that into
 //! observations, so that a new source needs no new path.
 
 mod listening_ports;
@@ -24,6 +24,7 @@ use crate::sys::capabilities::{Capability, Privileges};
 use crate::sys::clock::Clock;
 use crate::sys::host::Host;
 use crate::sys::proc_connector::{ConnectorError, ProcConnector};
+use crate::sys::procfs;
 use crate::sys::wake::Waker;
 
 /// The events about the device that this version collects.
@@ -209,11 +210,13 @@ fn explained(error: &ConnectorError, host: &Host) -> String {
     text
 }
 
-/// What of other users' processes we may not read, and which capabilities would change that; `None` if nothing.
-#[must_use]
-pub fn hidden_from_us(host: &Host) -> Option<String> {
-    let lacking = Privileges::read(host).ok()?.lacking(&[Capability::SysPtrace]);
-    (!lacking.is_empty()).then(|| "the executable of other users' programs (needs CAP_SYS_PTRACE)".to_owned())
+/// What of other users' processes is hidden from us, and what would change that; `None` if nothing.
+fn hidden_from_us(host: &Host) -> Option<String> {
+    if Privileges::read(host).ok()?.has(Capability::SysPtrace) {
+        return None;
+    }
+    let what = if procfs::hides_others(host) { "anything" } else { "the executable" };
+    Some(format!("{what} of other users' programs (needs CAP_SYS_PTRACE)"))
 }
 
 fn join(parts: &[&str], more: Option<&str>) -> String {

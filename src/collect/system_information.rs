@@ -2,7 +2,7 @@
 
 use super::snapshot::Found;
 use crate::model::payload::{ExtraDetails, Payload, SystemInformation};
-use crate::sys::host::Host;
+use crate::sys::host::{self, Host};
 
 const SMALL: usize = 4096;
 const MOUNTS: usize = 1 << 20;
@@ -20,7 +20,7 @@ pub(super) fn collect(host: &Host) -> Found {
             .or_else(|| of_release("VERSION_ID"))
             .or_else(|| line(host, "/proc/sys/kernel/osrelease")),
         os_vendor: of_release("VENDOR_NAME").or_else(|| of_release("ID")),
-        os_architecture: line(host, "/proc/sys/kernel/arch").or_else(machine),
+        os_architecture: line(host, "/proc/sys/kernel/arch").or_else(host::machine),
         host_name: line(host, "/proc/sys/kernel/hostname"),
         bios_version: [
             "/sys/class/dmi/id/bios_version",
@@ -63,11 +63,6 @@ fn line(host: &Host, path: &str) -> Option<String> {
     let text = host.read_text(path, SMALL).ok()?;
     let first = text.split(['\n', '\0']).next()?.trim();
     (!first.is_empty()).then(|| first.to_owned())
-}
-
-/// The kernel's word for the processor; kernels before 6.1 do not have it in `/proc`.
-fn machine() -> Option<String> {
-    rustix::system::uname().machine().to_str().ok().map(str::to_owned)
 }
 
 /// A value of `os-release(5)`: shell quoting, one assignment a line.
@@ -142,10 +137,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sys::fixture;
 
     fn of(name: &str) -> SystemInformation {
-        let host = Host::rooted(format!("{}/tests/fixtures/host/{name}", env!("CARGO_MANIFEST_DIR")));
-        match collect(&host).items.remove(0) {
+        match collect(&fixture::machine(name).host).items.remove(0) {
             Payload::SystemInformation(item) => item,
             other => panic!("{other:?}"),
         }

@@ -124,6 +124,7 @@ fn parse(status: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fixture;
 
     #[test]
     fn the_mask_is_read() {
@@ -138,8 +139,8 @@ mod tests {
 
     #[test]
     fn namespaces_are_told_apart() {
-        let host = Host::rooted(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/host/board"));
-        let privileges = Privileges::read(&host).unwrap();
+        let machine = fixture::machine("board");
+        let privileges = Privileges::read(&machine.host).unwrap();
         assert_eq!(privileges.initial_pid_namespace, Some(true));
         assert_eq!(privileges.initial_user_namespace, Some(false));
         assert_eq!(privileges.lacking(&Capability::ALL), Capability::ALL);

@@ -3,12 +3,14 @@
 pub mod capabilities;
 pub mod clock;
 pub mod files;
-pub mod hardening;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod host;
 pub mod netlink;
 pub mod notify;
 pub mod passwd;
 pub mod proc_connector;
+pub mod proc_event;
 pub mod procfs;
 pub mod procnet;
 pub mod sock_diag;

@@ -85,6 +85,12 @@ pub fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     bytes.get(offset..)?.first_chunk().map(|b| u32::from_ne_bytes(*b))
 }
 
+/// The `u64` at `offset`, in the machine's byte order.
+#[must_use]
+pub fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
+    bytes.get(offset..)?.first_chunk().map(|b| u64::from_ne_bytes(*b))
+}
+
 /// The `errno` that an ERROR or DONE message carries; `None` for success.
 #[must_use]
 pub fn error_of(message: &Message<'_>) -> Option<io::Error> {

@@ -184,18 +184,45 @@ pub fn parse_user(status: &str) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_ascii_whitespace().next()?.parse().ok()
 }
 
+/// Whether `/proc` is mounted so that other users' processes cannot be seen without CAP_SYS_PTRACE (`hidepid`).
+#[must_use]
+pub fn hides_others(host: &Host) -> bool {
+    hides(&host.read_text("/proc/self/mounts", 1 << 20).unwrap_or_default())
+}
+
+fn hides(mounts: &str) -> bool {
+    let mut options = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        (fields.next()? == "/proc" && fields.next()? == "proc").then(|| fields.next()).flatten()
+    });
+    // The last mount lies on top.
+    options.next_back().is_some_and(|text| {
+        text.split(',').filter_map(|option| option.strip_prefix("hidepid=")).any(|value| !matches!(value, "0" | "off"))
+    })
+}
+
 /// The inodes of the sockets that a process holds.
 ///
 /// # Errors
 /// `PermissionDenied`: they belong to somebody else; `NotFound`: the process is gone.
 pub fn socket_inodes(host: &Host, pid: u32) -> io::Result<Vec<u64>> {
     let directory = format!("/proc/{pid}/fd");
-    let names = host.list(&directory, DESCRIPTOR_LIMIT)?;
-    Ok(names
-        .iter()
-        .filter_map(|name| host.read_link(format!("{directory}/{}", name.to_str()?)).ok())
-        .filter_map(|target| target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
-        .collect())
+    let mut inodes = Vec::new();
+    for name in host.list(&directory, DESCRIPTOR_LIMIT)? {
+        let Some(name) = name.to_str() else { continue };
+        match host.read_link(format!("{directory}/{name}")) {
+            Ok(target) => inodes.extend(target.to_str().and_then(socket_inode)),
+            // The directory may be open to us and the links in it not.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            // Closed meanwhile.
+            Err(_) => {}
+        }
+    }
+    Ok(inodes)
+}
+
+fn socket_inode(target: &str) -> Option<u64> {
+    target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 #[cfg(test)]
@@ -203,13 +230,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sys::fixture;
 
     const LINE: &str = "4711 (a) (b c) S 42 4711 4711 0 -1 4194304 100 0 0 0 1 2 0 0 20 0 1 0 98765 2000000 300 \
                         18446744073709551615 1 2 3 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 4 5 6 140000 140050 7 8 0\n";
-
-    fn fixture() -> Host {
-        Host::rooted(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/host/board"))
-    }
 
     #[test]
     fn a_name_may_hold_blanks_and_parentheses() {
@@ -245,7 +269,8 @@ mod tests {
 
     #[test]
     fn a_tree_is_read_below_its_root() {
-        let host = fixture();
+        let machine = fixture::machine("board");
+        let host = machine.host;
         assert_eq!(processes(&host).unwrap(), (vec![1, 2, 300, 301, 302, 303], false));
         assert_eq!(stat(&host, 300).unwrap().name, "sensor) (d");
         assert_eq!(command_line(&host, 300).unwrap().text, "/opt/sensor/sensord --bus 1");
@@ -257,6 +282,13 @@ mod tests {
         assert_eq!(socket_inodes(&host, 300).unwrap(), vec![5001]);
         assert_eq!(command_line(&host, 9999), None);
         assert_eq!(executable(&host, 9999).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_hiding_mount_is_noticed() {
+        assert!(!hides("proc /proc proc rw,nosuid 0 0\n"));
+        assert!(hides("proc /proc proc rw,nosuid,gid=5,hidepid=invisible 0 0\n"));
+        assert!(!hides("proc /proc proc rw,hidepid=2 0 0\nproc /proc proc rw,hidepid=0 0 0\n"));
     }
 
     proptest! {

@@ -70,19 +70,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn fixture() -> Host {
-        Host::rooted(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/host/board"))
-    }
+    use crate::sys::fixture;
 
     // The captured tables are those of a little-endian machine.
     #[cfg(target_endian = "little")]
     #[test]
     fn captured_tables_are_read() {
-        let host = fixture();
+        let machine = fixture::machine("board");
         let found: Vec<_> = Transport::ALL
             .into_iter()
-            .flat_map(|t| waiting(&host, t).unwrap())
+            .flat_map(|t| waiting(&machine.host, t).unwrap())
             .map(|s| {
                 let (t, l, r) = (s.transport.as_str(), (s.local, s.local_port), (s.remote, s.remote_port));
                 format!("{t} {} {} {} {} {} {}", l.0, l.1, r.0, r.1, s.uid, s.inode)
@@ -103,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_missing_table_is_empty() {
-        assert_eq!(waiting(&fixture(), Transport::Udp6).unwrap(), []);
+        assert_eq!(waiting(&fixture::machine("board").host, Transport::Udp6).unwrap(), []);
     }
 
     proptest! {

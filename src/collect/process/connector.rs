@@ -12,7 +12,8 @@ use crate::model::event::Observation;
 use crate::model::time::Timestamp;
 use crate::sys::clock::Clock;
 use crate::sys::host::Host;
-use crate::sys::proc_connector::{Next, ProcConnector, ProcEvent};
+use crate::sys::proc_connector::{Next, ProcConnector, age};
+use crate::sys::proc_event::ProcEvent;
 use crate::sys::wake::{WakeFlag, Waker, Woken};
 
 /// The name in `SourceChoice`.
@@ -50,23 +51,38 @@ impl Parents {
     }
 }
 
-/// Gathers the losses of one drain into one.
+/// Gathers what was lost until it can be told as one loss.
 #[derive(Debug, Default)]
 struct Losing {
-    counted: u64,
-    overflow: bool,
+    /// First and last moment, and the count.
+    counted: Option<(Timestamp, Timestamp, u64)>,
+    /// An overflow whose count has not come yet; the moment up to which everything was read.
+    overflow: Option<Timestamp>,
 }
 
 impl Losing {
-    /// The loss between two moments, if there was one.
-    fn finish(self, start: Timestamp, end: Timestamp) -> Option<Loss> {
-        let (at_most, reason) = match (self.counted, self.overflow) {
-            (0, false) => return None,
-            (0, true) => (None, "the kernel's buffer for the process connector overflowed; the count follows"),
-            (n, _) => (Some(n), "the kernel dropped process events of all kinds: its buffer was full"),
-        };
-        Some(Loss { start, end, at_most, reason: reason.to_owned() })
+    /// The count has come.
+    fn count(&mut self, start: Timestamp, end: Timestamp, count: u32) {
+        let (first, last, before) = self.counted.unwrap_or((start, end, 0));
+        self.counted = Some((first.min(start), last.max(end), before.saturating_add(count.into())));
+        self.overflow = None;
     }
+
+    /// What can be told at the end of a drain. An overflow waits for its count as long as there is something to read.
+    fn tell(&mut self, emptied: bool, now: Timestamp) -> Option<Loss> {
+        if let Some((start, end, count)) = self.counted.take() {
+            let reason = "the kernel dropped process events of all kinds: its buffer was full".to_owned();
+            return Some(Loss { start, end, at_most: Some(count), reason });
+        }
+        let start = if emptied { self.overflow.take()? } else { return None };
+        let reason = "the kernel's buffer for process events overflowed; the count follows".to_owned();
+        Some(Loss { start, end: now, at_most: None, reason })
+    }
+}
+
+/// The wall clock at a moment of the kernel, seen from now.
+fn wall(now: Timestamp, nanoseconds: u64) -> Timestamp {
+    Timestamp { utc: now.utc.checked_sub(age(nanoseconds)).unwrap_or(now.utc), ..now }
 }
 
 /// See [`NAME`].
@@ -76,6 +92,7 @@ pub struct ConnectorSource {
     choice: SourceChoice,
     flag: WakeFlag,
     parents: Parents,
+    losing: Losing,
     /// Everything up to here was read.
     whole_until: Timestamp,
 }
@@ -88,11 +105,19 @@ impl ConnectorSource {
     pub fn new(connector: ProcConnector, host: Host, clock: Arc<dyn Clock>, choice: SourceChoice) -> io::Result<Self> {
         let whole_until = clock.now().wall;
         let reader = Reader::new(host, clock);
-        Ok(Self { connector, reader, choice, flag: WakeFlag::new()?, parents: Parents::default(), whole_until })
+        Ok(Self {
+            connector,
+            reader,
+            choice,
+            flag: WakeFlag::new()?,
+            parents: Parents::default(),
+            losing: Losing::default(),
+            whole_until,
+        })
     }
 
     /// Reads what waits, up to a whole batch; `true` if the queue was emptied.
-    fn read(&mut self, from: usize, out: &mut Vec<Observation>, losing: &mut Losing) -> io::Result<bool> {
+    fn read(&mut self, from: usize, out: &mut Vec<Observation>) -> io::Result<bool> {
         for _ in 0..PATIENCE {
             match self.connector.read()? {
                 Next::Empty => return Ok(true),
@@ -104,32 +129,34 @@ impl ConnectorSource {
                         }
                     }
                 }
-                Next::Lost(count) => {
-                    losing.counted += u64::from(count);
+                Next::Lost(hole) => {
+                    let now = self.reader.clock().now().wall;
+                    self.losing.count(wall(now, hole.after), wall(now, hole.before), hole.count);
                     self.parents.forget();
                 }
-                Next::Overflow => losing.overflow = true,
+                Next::Overflow => {
+                    self.losing.overflow.get_or_insert(self.whole_until);
+                }
             }
         }
         Ok(false)
     }
 
-    fn gather(&mut self, wait: Duration, out: &mut Vec<Observation>, losing: &mut Losing) -> io::Result<()> {
+    /// Gathers a batch; `true` if nothing is left to read.
+    fn gather(&mut self, wait: Duration, out: &mut Vec<Observation>) -> io::Result<bool> {
         let from = out.len();
-        let begin = self.reader.clock().now().mono;
-        let mut until = begin.after(wait);
+        let mut until = self.reader.clock().now().mono.after(wait);
         let mut gathering = false;
         loop {
-            let emptied = self.read(from, out, losing)?;
-            let full = out.len() - from >= BATCH || !emptied;
+            let emptied = self.read(from, out)?;
             let now = self.reader.clock().now().mono;
-            if !gathering && (out.len() > from || losing.overflow || losing.counted > 0) {
+            if !gathering && (out.len() > from || self.losing.counted.is_some() || self.losing.overflow.is_some()) {
                 gathering = true;
                 until = now.after(GATHER);
             }
             let left = until.since(now);
-            if full || left.is_zero() || self.flag.wait(Some(self.connector.as_fd()), left)? != Woken::Ready {
-                return Ok(());
+            if !emptied || left.is_zero() || self.flag.wait(Some(self.connector.as_fd()), left)? != Woken::Ready {
+                return Ok(emptied);
             }
         }
     }
@@ -145,12 +172,12 @@ impl ProcessSource for ConnectorSource {
     }
 
     fn drain(&mut self, wait: Duration, out: &mut Vec<Observation>) -> Result<Drained, SourceError> {
-        let mut losing = Losing::default();
-        let result = self.gather(wait, out, &mut losing);
+        let emptied = self.gather(wait, out).map_err(|source| SourceError::Broken { name: NAME, source })?;
         let now = self.reader.clock().now().wall;
-        let start = std::mem::replace(&mut self.whole_until, now);
-        result.map_err(|source| SourceError::Broken { name: NAME, source })?;
-        Ok(Drained { losses: losing.finish(start, now).into_iter().collect() })
+        if emptied {
+            self.whole_until = now;
+        }
+        Ok(Drained { losses: self.losing.tell(emptied, now).into_iter().collect() })
     }
 }
 
@@ -173,13 +200,35 @@ mod tests {
         assert_eq!(parents.take(ProcEvent::Exec { pid: 1 }).unwrap().parent, None);
     }
 
+    fn at(second: i64) -> Timestamp {
+        Timestamp::trusted(jiff::Timestamp::from_second(second).unwrap())
+    }
+
     #[test]
-    fn losses_of_one_drain_are_one_loss() {
-        let start = Timestamp::trusted("2026-07-01T09:30:00Z".parse().unwrap());
-        let end = Timestamp::trusted("2026-07-01T09:30:01Z".parse().unwrap());
-        assert_eq!(Losing::default().finish(start, end), None);
-        let counted = Losing { counted: 7, overflow: true }.finish(start, end).unwrap();
-        assert_eq!((counted.start, counted.end, counted.at_most), (start, end, Some(7)));
-        assert_eq!(Losing { counted: 0, overflow: true }.finish(start, end).unwrap().at_most, None);
+    fn holes_become_one_loss_with_its_span() {
+        let mut losing = Losing::default();
+        assert_eq!(losing.tell(true, at(9)), None);
+        losing.overflow = Some(at(1));
+        losing.count(at(3), at(5), 4);
+        losing.count(at(2), at(4), 3);
+        let told = losing.tell(true, at(9)).unwrap();
+        assert_eq!((told.start, told.end, told.at_most), (at(2), at(5), Some(7)));
+        assert_eq!(losing.tell(true, at(9)), None);
+    }
+
+    #[test]
+    fn an_overflow_waits_for_its_count_while_there_is_something_to_read() {
+        let mut losing = Losing { counted: None, overflow: Some(at(1)) };
+        assert_eq!(losing.tell(false, at(8)), None);
+        let told = losing.tell(true, at(9)).unwrap();
+        assert_eq!((told.start, told.end, told.at_most), (at(1), at(9), None));
+        assert_eq!(losing.tell(true, at(9)), None);
+    }
+
+    #[test]
+    fn a_moment_of_the_kernel_is_seen_from_now() {
+        // The future of the kernel's clock is now.
+        assert_eq!(wall(at(9), u64::MAX), at(9));
+        assert!(wall(at(9), 0) < at(9));
     }
 }

@@ -103,11 +103,12 @@ impl Reader {
 mod tests {
     use super::*;
     use crate::sys::clock::ManualClock;
+    use crate::sys::fixture;
 
     fn observe(started: Started) -> ProcessCreate {
-        let host = Host::rooted(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/host/board"));
+        let machine = fixture::machine("board");
         let clock = Arc::new(ManualClock::new("2026-07-01T09:30:00Z".parse().unwrap()));
-        match Reader::new(host, clock).observe(started).what {
+        match Reader::new(machine.host.clone(), clock).observe(started).what {
             Payload::ProcessCreate(p) => p,
             other => panic!("{other:?}"),
         }
