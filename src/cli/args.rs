@@ -30,6 +30,15 @@ pub struct Global {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the agent.
+    Run,
+    /// Run the agent against a loopback IoT Hub in this process, and show what happens.
+    #[cfg(feature = "lab")]
+    Try(super::tryout::TryArgs),
+    /// Check the local configuration or a twin document, and print every problem at once.
+    Check(super::check::CheckArgs),
+    /// Print what a collector sees, without a hub.
+    Collect(super::collect::Collect),
     /// Run the loopback IoT Hub alone: JSON lines out, commands in.
     #[cfg(feature = "lab")]
     Lab(super::lab::LabArgs),
@@ -45,9 +54,14 @@ impl Command {
     pub fn run(&self, global: &Global) -> anyhow::Result<u8> {
         anyhow::ensure!(!global.config.as_os_str().is_empty(), "--config is empty");
         match self {
+            Self::Run => super::run::run(global),
+            #[cfg(feature = "lab")]
+            Self::Try(args) => super::tryout::run(args, global),
+            Self::Check(args) => super::check::run(args, global),
+            Self::Collect(collect) => collect.run(global),
             #[cfg(feature = "lab")]
             Self::Lab(args) => args.run(),
-            Self::Version => Ok(super::exit::OK),
+            Self::Version => super::version::run(global),
         }
     }
 }

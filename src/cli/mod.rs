@@ -4,8 +4,10 @@ mod args;
 pub mod check;
 mod collect;
 pub mod exit;
+mod identity;
 #[cfg(feature = "lab")]
 mod lab;
+pub mod log;
 pub mod output;
 mod run;
 pub mod signals;

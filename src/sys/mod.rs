@@ -5,6 +5,7 @@ pub mod clock;
 pub mod files;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod hardening;
 pub mod host;
 pub mod netlink;
 pub mod notify;
