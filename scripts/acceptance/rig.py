@@ -1,5 +1,6 @@
 """What the acceptance scripts share: the loopback hub and the agent as child processes, and the published schema."""
 
+import atexit
 import json
 import os
 import queue
@@ -8,6 +9,18 @@ import threading
 import time
 from pathlib import Path
 
+children = []
+
+
+def end_children():
+    """Ends what this run started, by its process id, however the run ended."""
+    for child in children:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+
+
+atexit.register(end_children)
 OBJECT = "ms_iotn:urn_azureiot_Security_SecurityAgentConfiguration"
 
 
@@ -31,6 +44,7 @@ class Hub:
         self.child = subprocess.Popen(
             [program, "lab", "--port", "0", "--dir", str(directory), "--twin", str(twin_file)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        children.append(self.child)
         self.happenings = []
         self.lock = threading.Lock()
         self.answers = queue.Queue()
@@ -98,7 +112,9 @@ runtime_directory = "{runtime}"
 
     def start(self):
         with self.log.open("a") as log:
-            self.child = subprocess.Popen([self.program, "run", "--config", str(self.config)], stderr=log)
+            self.child = subprocess.Popen([self.program, "run", "--config", str(self.config)],
+                                          stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        children.append(self.child)
 
     def status(self):
         asked = subprocess.run([self.program, "status", "--json", "--config", str(self.config)],
