@@ -132,6 +132,22 @@ fn polling_sees_a_marked_process() {
     sees_a_marked_process(settings::ProcessSource::Poll);
 }
 
+/// A long command line is cut and says so, with its true length.
+#[test]
+fn a_long_command_line_is_cut_and_marked() {
+    let mut source = open(settings::ProcessSource::Poll);
+    let long = format!("{}{}", marker(), "x".repeat(100_000));
+    let marked = Marked::start(long);
+    let pid = marked.child.id();
+    let all = drain_until(source.as_mut(), |seen| seen.iter().any(|p| p.process_id == pid));
+    let found = all.iter().map(process).find(|p| p.process_id == pid).unwrap();
+    assert_eq!(found.command_line.len(), 4096);
+    assert_eq!(found.extra_details["CommandLineCut"], "true");
+    let whole = format!("/bin/sh -c read -r line; exit 0 {}", marked.marker);
+    assert_eq!(found.extra_details["CommandLineLength"], whole.len().to_string());
+    assert!(whole.starts_with(&found.command_line));
+}
+
 #[test]
 fn some_source_is_always_found() {
     let source = open(settings::ProcessSource::Auto);
