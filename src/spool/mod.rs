@@ -18,6 +18,7 @@
 mod books;
 mod checksum;
 mod commit;
+mod durability;
 mod edit;
 mod error;
 mod gaps;
@@ -41,10 +42,11 @@ pub use recover::{Recovery, Start};
 
 use books::{Books, Flight, Known};
 use commit::Schedule;
+use durability::Durability;
 use edit::{Changes, Edit};
 use gaps::GapLog;
 use record::Record;
-use store::{Durability, Level};
+use store::Level;
 
 use crate::model::change::Change;
 use crate::model::ids::MessageId;
