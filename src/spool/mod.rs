@@ -94,8 +94,8 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens the store, or makes it. Damaged files are put aside, see [`Recovery::notes`]. A cold level that can be read
-    /// but not written is no error here: [`Spool::commit`] will say so.
+    /// Opens the store, or makes it, and looks both files through. Damaged ones are put aside, see [`Recovery::notes`].
+    /// A full disk is no error here: [`Spool::commit`] will say so.
     ///
     /// # Errors
     /// The directories or files cannot be made, or another process uses them.
