@@ -12,10 +12,17 @@ use crate::model::change::OpenAggregate;
 use crate::model::ids::MessageId;
 use crate::model::loss::Queue;
 
-/// Names of the documents.
-pub(super) const LEDGER: &str = "ledger";
-pub(super) const FLIGHTS: &str = "flights";
-pub(super) const GAPS: &str = "gaps";
+/// The documents of a level, by their number in the table `state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Document {
+    /// [`Ledger`].
+    Ledger = 1,
+    /// A list of [`Flight`].
+    Flights = 2,
+    /// [`super::gaps::GapLog`].
+    Gaps = 3,
+}
 
 /// Events that wait to be put into a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustix::fs::{FsWord, statfs, statvfs};
 
-use super::books::{FLIGHTS, GAPS, LEDGER, json};
+use super::books::{Document, json};
 use super::error::SpoolError;
 use super::ledger::Ledger;
 use super::store::Level;
@@ -144,7 +144,7 @@ impl Spool {
         self.books.cold_may_have = self.books.ledger.seq;
         if let Err(error) = written {
             let text = json(&self.hot, &self.books.ledger)?;
-            self.hot.transaction(|hot| hot.put_document(LEDGER, &text))?;
+            self.hot.transaction(|hot| hot.put_document(Document::Ledger, &text))?;
             return Err(error);
         }
         for queue in Queue::ALL {
@@ -153,7 +153,7 @@ impl Spool {
         let text = json(&self.hot, &ledger)?;
         self.hot.transaction(|hot| {
             hot.clear()?;
-            hot.put_document(LEDGER, &text)
+            hot.put_document(Document::Ledger, &text)
         })?;
         self.hot.shrink()?;
         written
@@ -177,10 +177,10 @@ impl Spool {
                     None => cold.delete_aggregate(&key)?,
                 }
             }
-            for name in [FLIGHTS, GAPS] {
+            for name in [Document::Flights, Document::Gaps] {
                 copy_document(&self.hot, cold, name)?;
             }
-            cold.put_document(LEDGER, &text)
+            cold.put_document(Document::Ledger, &text)
         })?;
         Ok(emptied.saturating_add(self.cold.log_size().saturating_sub(before)))
     }
@@ -192,7 +192,7 @@ impl Spool {
     }
 }
 
-fn copy_document(from: &Level, to: &Level, name: &str) -> Result<(), SpoolError> {
+fn copy_document(from: &Level, to: &Level, name: Document) -> Result<(), SpoolError> {
     let value = from.document(name)?;
     match value {
         Some(value) if to.document(name)?.as_ref() != Some(&value) => to.put_document(name, &value),

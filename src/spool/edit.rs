@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::books::{Books, FLIGHTS, Flight, GAPS, Known, LEDGER, Load, json, other};
+use super::books::{Books, Document, Flight, Known, Load, json, other};
 use super::error::SpoolError;
 use super::gaps::GapLog;
 use super::ledger::{PerQueue, Statistics};
@@ -332,12 +332,12 @@ impl Edit<'_> {
 
     /// The last step of the transaction: writes the documents that changed.
     pub(super) fn write_documents(&self) -> Result<(), SpoolError> {
-        self.hot.put_document(LEDGER, &json(self.hot, &self.changes.books.ledger)?)?;
+        self.hot.put_document(Document::Ledger, &json(self.hot, &self.changes.books.ledger)?)?;
         if self.changes.flights_changed {
-            self.hot.put_document(FLIGHTS, &json(self.hot, &self.changes.books.flights)?)?;
+            self.hot.put_document(Document::Flights, &json(self.hot, &self.changes.books.flights)?)?;
         }
         match &self.changes.gaps {
-            Some(gaps) => self.hot.put_document(GAPS, &json(self.hot, gaps)?),
+            Some(gaps) => self.hot.put_document(Document::Gaps, &json(self.hot, gaps)?),
             None => Ok(()),
         }
     }

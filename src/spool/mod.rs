@@ -18,6 +18,7 @@
 mod books;
 mod checksum;
 mod commit;
+mod durability;
 mod edit;
 mod error;
 mod gaps;
@@ -41,10 +42,11 @@ pub use recover::{Recovery, Start};
 
 use books::{Books, Flight, Known};
 use commit::Schedule;
+use durability::Durability;
 use edit::{Changes, Edit};
 use gaps::GapLog;
 use record::Record;
-use store::{Durability, Level};
+use store::Level;
 
 use crate::model::change::Change;
 use crate::model::ids::MessageId;
@@ -92,8 +94,8 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens the store, or makes it. Damaged files are put aside, see [`Recovery::notes`]. A cold level that can be read
-    /// but not written is no error here: [`Spool::commit`] will say so.
+    /// Opens the store, or makes it, and looks both files through. Damaged ones are put aside, see [`Recovery::notes`].
+    /// A full disk is no error here: [`Spool::commit`] will say so.
     ///
     /// # Errors
     /// The directories or files cannot be made, or another process uses them.

@@ -18,11 +18,12 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::books::{Books, FLIGHTS, Flight, GAPS, Known, LEDGER, Load, Shelf};
+use super::books::{Books, Document, Flight, Known, Load, Shelf};
+use super::durability::Durability;
 use super::error::SpoolError;
 use super::gaps::GapLog;
 use super::ledger::{Ledger, PerQueue, Statistics};
-use super::store::{Durability, Level, companion};
+use super::store::{Level, companion};
 use crate::model::change::OpenAggregate;
 use crate::model::ids::MessageId;
 use crate::model::loss::{Balance, Gap, Queue};
@@ -101,11 +102,11 @@ pub(super) fn open(cold: &Path, hot: &Path, hot_durability: Durability, now: Now
     ledger.at = now.wall;
     ledger.boot_ms = boot_ms(now);
 
-    let mut gaps: GapLog = document(&hot, &cold, GAPS)?.unwrap_or_default();
+    let mut gaps: GapLog = document(&hot, &cold, Document::Gaps)?.unwrap_or_default();
     if let Some(gap) = &gap {
         gaps.record(gap.clone());
     }
-    let flights = document(&hot, &cold, FLIGHTS)?.unwrap_or_default();
+    let flights = document(&hot, &cold, Document::Flights)?.unwrap_or_default();
     let aggregates = aggregates(&hot, &cold)?;
     let known = aggregates.iter().map(|a| (a.key.clone(), Known::of(a))).collect();
     let mut books = Books { cold_may_have: ledger.seq, ledger, flights, shelves: PerQueue::default(), held: 0 };
@@ -155,11 +156,12 @@ pub(super) fn boot_ms(now: Now) -> u64 {
 }
 
 fn open_or_put_aside(path: &Path, durability: Durability, notes: &mut Vec<String>) -> Result<Opened, SpoolError> {
-    let attempt = Level::open(path, durability).and_then(|level| Ok((read(&level, LEDGER)?, check(&level)?, level)));
+    let attempt =
+        Level::open(path, durability).and_then(|level| Ok((read(&level, Document::Ledger)?, check(&level)?, level)));
     match attempt {
         Ok((ledger, (), level)) => Ok(Opened { level, ledger, damaged: false }),
         Err(error @ SpoolError::Corrupt { .. }) => {
-            let ledger = Level::salvage(path, LEDGER).and_then(|text| serde_json::from_str(&text).ok());
+            let ledger = Level::salvage(path, Document::Ledger).and_then(|text| serde_json::from_str(&text).ok());
             let aside = put_aside(path).map_err(|source| SpoolError::Prepare { path: path.to_owned(), source })?;
             let counted = if ledger.is_some() { "what it held is counted" } else { "what it held cannot be counted" };
             notes.push(format!("{error}. It was put aside as {}; {counted}.", aside.display()));
@@ -171,8 +173,8 @@ fn open_or_put_aside(path: &Path, durability: Durability, notes: &mut Vec<String
 
 /// Reads each document once, so that a damaged one is found while the file can still be put aside.
 fn check(level: &Level) -> Result<(), SpoolError> {
-    read::<Vec<Flight>>(level, FLIGHTS)?;
-    read::<GapLog>(level, GAPS)?;
+    read::<Vec<Flight>>(level, Document::Flights)?;
+    read::<GapLog>(level, Document::Gaps)?;
     level.aggregates().map(drop)
 }
 
@@ -199,13 +201,13 @@ fn put_aside(path: &Path) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-fn read<T: DeserializeOwned>(level: &Level, name: &str) -> Result<Option<T>, SpoolError> {
+fn read<T: DeserializeOwned>(level: &Level, name: Document) -> Result<Option<T>, SpoolError> {
     let Some(text) = level.document(name)? else { return Ok(None) };
-    serde_json::from_str(&text).map(Some).map_err(|e| level.corrupt(&format!("document {name}: {e}")))
+    serde_json::from_str(&text).map(Some).map_err(|e| level.corrupt(&format!("document {name:?}: {e}")))
 }
 
 /// The hot level's copy, which is never older, or else the cold one's.
-fn document<T: DeserializeOwned>(hot: &Level, cold: &Level, name: &str) -> Result<Option<T>, SpoolError> {
+fn document<T: DeserializeOwned>(hot: &Level, cold: &Level, name: Document) -> Result<Option<T>, SpoolError> {
     match read(hot, name)? {
         Some(value) => Ok(Some(value)),
         None => read(cold, name),

@@ -7,7 +7,7 @@
 //! | `record_high`, `record_low` | `seq` primary key, `hits`, `sum`, `body` blob | finished events; `seq` grows over both queues and is never used twice |
 //! | `aggregate` | `key` primary key, `queue` 0 high 1 low, `hits`, `sum`, `state` | open aggregates; in the hot level `state` null means: gone from the cold one |
 //! | `gone` | `queue`, `lo`, `hi` | hot level only: records of the cold one that are delivered or dropped |
-//! | `state` | `name` primary key, `sum`, `value` | JSON documents: `ledger` (the books, commit number), `flights`, `gaps` |
+//! | `state` | `id` primary key, `sum`, `value` | JSON documents: 1 the ledger (books, commit number), 2 messages in flight, 3 gaps |
 //!
 //! `sum` is the CRC-32 of what a row holds, because SQLite finds broken pages but not flipped bits in a value.
 //!
@@ -21,7 +21,9 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
+use super::books::Document;
 use super::checksum::crc32;
+use super::durability::Durability;
 use super::error::SpoolError;
 use super::ranges::Ranges;
 use super::record::{Record, aggregate_sum, queue_number};
@@ -39,29 +41,8 @@ const SCHEMA: &str = "
     CREATE TABLE record_low (seq INTEGER PRIMARY KEY, hits INTEGER NOT NULL, sum INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
     CREATE TABLE aggregate (key TEXT PRIMARY KEY, queue INTEGER NOT NULL, hits INTEGER NOT NULL, sum INTEGER NOT NULL, state TEXT) STRICT;
     CREATE TABLE gone (queue INTEGER NOT NULL, lo INTEGER NOT NULL, hi INTEGER NOT NULL) STRICT;
-    CREATE TABLE state (name TEXT PRIMARY KEY, sum INTEGER NOT NULL, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE state (id INTEGER PRIMARY KEY, sum INTEGER NOT NULL, value TEXT NOT NULL) STRICT;
 ";
-
-/// How much a level must outlive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Durability {
-    /// The process: nothing is synced.
-    Process,
-    /// The process, and the file stays whole over a power cut, perhaps without its last changes.
-    Whole,
-    /// A power cut: each commit is synced.
-    Power,
-}
-
-impl Durability {
-    const fn pragma(self) -> &'static str {
-        match self {
-            Self::Process => "OFF",
-            Self::Whole => "NORMAL",
-            Self::Power => "FULL",
-        }
-    }
-}
 
 /// Picks the statement of a queue's table.
 macro_rules! per_queue {
@@ -101,7 +82,7 @@ impl Level {
         connection.set_prepared_statement_cache_capacity(24);
         let level = Self { connection, path: path.to_owned() };
         level.run(&format!(
-            "PRAGMA locking_mode=EXCLUSIVE; PRAGMA page_size={PAGE}; PRAGMA auto_vacuum=INCREMENTAL;
+            "PRAGMA locking_mode=EXCLUSIVE; PRAGMA page_size={PAGE};
              PRAGMA cache_size=-192; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF;
              PRAGMA cell_size_check=ON; PRAGMA journal_size_limit={WAL_LIMIT};"
         ))?;
@@ -109,6 +90,9 @@ impl Level {
     }
 
     fn prepare(&self, durability: Durability) -> Result<(), SpoolError> {
+        // Being able to shrink costs writes: only for the file that takes memory.
+        let vacuum = if durability == Durability::Process { "INCREMENTAL" } else { "NONE" };
+        self.run(&format!("PRAGMA auto_vacuum={vacuum};"))?;
         let mode: String = self.pragma("journal_mode=WAL")?;
         if mode != "wal" {
             return Err(SpoolError::Io { path: self.path.clone(), detail: format!("journal mode is {mode}") });
@@ -137,13 +121,13 @@ impl Level {
         self.run(
             "SELECT seq, hits, sum, body FROM record_high LIMIT 0; SELECT seq, hits, sum, body FROM record_low LIMIT 0;
              SELECT key, queue, hits, sum, state FROM aggregate LIMIT 0; SELECT queue, lo, hi FROM gone LIMIT 0;
-             SELECT name, sum, value FROM state LIMIT 0;",
+             SELECT id, sum, value FROM state LIMIT 0;",
         )
     }
 
     /// What can still be read of a document in a damaged file.
-    pub(super) fn salvage(path: &Path, name: &str) -> Option<String> {
-        Self::connect(path).and_then(|level| level.document(name)).ok().flatten()
+    pub(super) fn salvage(path: &Path, document: Document) -> Option<String> {
+        Self::connect(path).and_then(|level| level.document(document)).ok().flatten()
     }
 
     /// Runs `work` whole or not at all.
@@ -174,7 +158,7 @@ impl Level {
     /// Moves the log into the file if it is large. Gives at most how many bytes that wrote.
     pub(super) fn empty_log(&self) -> Result<u64, SpoolError> {
         let size = self.log_size();
-        if size < WAL_LIMIT {
+        if size < COLD_LOG {
             return Ok(0);
         }
         match self.pragma::<i64>("wal_checkpoint(TRUNCATE)")? {
@@ -305,20 +289,21 @@ impl Level {
     }
 
     /// Writes a document.
-    pub(super) fn put_document(&self, name: &str, value: &str) -> Result<(), SpoolError> {
-        let sum = i64::from(crc32(&[name.as_bytes(), value.as_bytes()]));
-        self.execute("INSERT OR REPLACE INTO state VALUES (?1, ?2, ?3)", params![name, sum, value])
+    pub(super) fn put_document(&self, document: Document, value: &str) -> Result<(), SpoolError> {
+        let sum = i64::from(crc32(&[&[document as u8], value.as_bytes()]));
+        self.execute("INSERT OR REPLACE INTO state VALUES (?1, ?2, ?3)", params![document as u8, sum, value])
     }
 
     /// Reads a document; one that is not what was written is an error.
-    pub(super) fn document(&self, name: &str) -> Result<Option<String>, SpoolError> {
+    pub(super) fn document(&self, document: Document) -> Result<Option<String>, SpoolError> {
         let failed = |e| fault(&self.path, &e);
-        let sql = "SELECT sum, value FROM state WHERE name = ?1";
+        let sql = "SELECT sum, value FROM state WHERE id = ?1";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
-        let row = statement.query_row(params![name], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)));
+        let row =
+            statement.query_row(params![document as u8], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)));
         match row.optional().map_err(failed)? {
-            Some((sum, value)) if sum == i64::from(crc32(&[name.as_bytes(), value.as_bytes()])) => Ok(Some(value)),
-            Some(_) => Err(self.corrupt(&format!("checksum of document {name}"))),
+            Some((sum, value)) if sum == i64::from(crc32(&[&[document as u8], value.as_bytes()])) => Ok(Some(value)),
+            Some(_) => Err(self.corrupt(&format!("checksum of document {document:?}"))),
             None => Ok(None),
         }
     }
@@ -357,8 +342,11 @@ impl Level {
     }
 }
 
-/// A log larger than this is moved into its file.
+/// The hot level's log is moved into its file beyond this size: it takes memory.
 const WAL_LIMIT: u64 = 256 * 1024;
+
+/// The cold level's log may be larger: what changes often is then written to the file less often.
+const COLD_LOG: u64 = 512 * 1024;
 
 /// A file that the engine keeps beside `path`.
 pub(super) fn companion(path: &Path, suffix: &str) -> PathBuf {

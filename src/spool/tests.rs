@@ -1,5 +1,6 @@
 //! The spool against a simple model, through crashes, power cuts and damage.
 
+mod damage;
 mod model_check;
 
 use std::fs;
@@ -307,7 +308,7 @@ fn a_failed_commit_keeps_everything_and_is_repeated() {
 }
 
 #[test]
-fn a_second_process_is_refused() {
+fn a_second_user_is_refused() {
     let mut board = Board::new();
     let (spool, _) = board.open();
     let error = Spool::open(spool.options.clone(), board.now).unwrap_err();
@@ -324,55 +325,6 @@ fn files_are_private() {
         for entry in fs::read_dir(directory).unwrap() {
             let entry = entry.unwrap();
             assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// Whatever becomes of the files, opening gives a working spool with true books.
-    #[test]
-    fn damage_is_put_aside(hot in any::<bool>(), cut in any::<bool>(), spots in prop::collection::vec(any::<(prop::sample::Index, u8)>(), 1..8)) {
-        let mut board = Board::new();
-        let (mut spool, _) = board.open();
-        for n in 0..30 {
-            spool.apply(&[add(Queue::Low, n), Change::Event(event(Queue::High, n, 700))], board.now).unwrap();
-            if n == 20 {
-                spool.commit(board.now).unwrap();
-                spool.assemble(Queue::High, true, &board.root, 4096, board.now).unwrap().unwrap();
-            }
-        }
-        drop(spool);
-        let path = if hot { board.hot.path().join("hot.db") } else { board.cold.path().join("spool.db") };
-        let mut bytes = fs::read(&path).unwrap();
-        for (at, bit) in spots {
-            let at = at.index(bytes.len());
-            bytes[at] ^= 1 << (bit % 8);
-            if cut {
-                bytes.truncate(at.max(1));
-            }
-        }
-        fs::remove_file(&path).unwrap();
-        fs::File::create(&path).and_then(|mut f| std::io::Write::write_all(&mut f, &bytes)).unwrap();
-        let (mut spool, _) = board.open();
-        prop_assert!(spool.balance().holds());
-        for id in spool.in_flight() {
-            if let Some(m) = spool.message(id, &board.root).unwrap() {
-                spool.acknowledge(id, m.body.len(), board.now).unwrap();
-            }
-        }
-        spool.apply(&[add(Queue::Low, 99)], board.now).unwrap();
-        for queue in Queue::ALL {
-            drain(&mut spool, &board, queue);
-        }
-        let balance = spool.balance();
-        prop_assert!(balance.holds());
-        prop_assert_eq!((balance.high.pending, balance.low.pending), (0, 0));
-        spool.close(board.now).unwrap();
-        for directory in [board.cold.path(), board.hot.path()] {
-            let aside = fs::read_dir(directory).unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().contains("corrupt")).count();
-            prop_assert!(aside <= 1);
         }
     }
 }
