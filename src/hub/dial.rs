@@ -135,6 +135,14 @@ mod tests {
         assert_eq!(plain_name("IpAddress(127.0.0.1)"), "IpAddress(127.0.0.1)");
     }
 
+    #[tokio::test]
+    async fn a_name_without_an_address_is_a_dns_error() {
+        // Longer than a name can be: refused without asking anybody.
+        let error = resolve(&"x".repeat(300), 8883).await.unwrap_err();
+        assert!(matches!(&error, LinkError::Dns { why, .. } if !why.is_empty()), "{error}");
+        assert_eq!(resolve("127.0.0.1", 1).await.unwrap(), ["127.0.0.1:1".parse().unwrap()]);
+    }
+
     #[test]
     fn certificate_faults_have_their_own_kind() {
         let of = |e| fault(&io::Error::new(io::ErrorKind::InvalidData, rustls::Error::InvalidCertificate(e)));

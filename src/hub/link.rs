@@ -63,12 +63,11 @@ pub async fn run(options: LinkOptions, mut commands: mpsc::Receiver<ToHub>, even
         tokio::select! {
             permit = events.reserve(), if !link.news.is_empty() => match permit {
                 Ok(permit) => if let Some(news) = link.news.pop_front() { permit.send(news) },
-                Err(_) => link.end().await,
+                Err(_) => link.give(Input::Order(ToHub::Stop)).await,
             },
-            order = commands.recv(), if open && link.session.takes_orders() => match order {
-                Some(order) => link.give(Input::Order(order)).await,
-                None => link.end().await,
-            },
+            order = commands.recv(), if open && link.session.takes_orders() => {
+                link.give(Input::Order(order.unwrap_or(ToHub::Stop))).await;
+            }
             dialled = dialled(&mut link.dialling) => link.dialled(dialled).await,
             heard = heard(&mut link.connection), if open => link.heard(heard).await,
             () = sleep(pause) => link.give(Input::Tick).await,
@@ -148,10 +147,6 @@ impl Link {
         self.session.deadline().map_or(LONGEST_SLEEP, |at| at.since(now)).min(LONGEST_SLEEP)
     }
 
-    async fn end(&mut self) {
-        self.give(Input::Order(ToHub::Stop)).await;
-    }
-
     async fn give(&mut self, input: Input<'_>) {
         let mut actions = VecDeque::from(self.session.handle(self.options.clock.now().mono, input));
         while let Some(action) = actions.pop_front() {
@@ -175,17 +170,12 @@ impl Link {
             Action::GetTwin { rid } => self.with(|c| c.tell(topics::twin_get(rid), String::new())),
             Action::Report { rid, patch } => self.with(|c| c.tell(topics::twin_report(rid), patch)),
             Action::Publish(message) => self.publish(message),
-            Action::Disconnect => {
+            Action::Disconnect | Action::Close => {
                 self.dialling = None;
-                if let Some(connection) = self.connection.take() {
-                    connection.disconnect().await;
-                }
-                None
-            }
-            Action::Close => {
-                self.dialling = None;
-                if let Some(connection) = self.connection.take() {
-                    connection.close().await;
+                match self.connection.take() {
+                    Some(connection) if action == Action::Disconnect => connection.disconnect().await,
+                    Some(connection) => connection.close().await,
+                    None => {}
                 }
                 None
             }
@@ -380,18 +370,22 @@ impl Connection {
 /// Runs the crate until its connection ends; never a second one.
 async fn pump(mut events: EventLoop, packets: mpsc::Sender<Result<Packet, ConnectionError>>) {
     loop {
-        match events.poll().await {
-            Ok(Event::Incoming(packet)) => {
-                if packets.send(Ok(packet)).await.is_err() {
-                    return;
-                }
-            }
-            Ok(Event::Outgoing(_)) => {}
-            Err(error) => {
-                // Nobody listens if the connection is being closed.
-                let _ = packets.send(Err(error)).await;
+        let event = events.poll().await;
+        let end = event.is_err();
+        // What was read in one go with the end is not given by `poll` any more.
+        let last = if end { std::mem::take(&mut events.state.events) } else { VecDeque::new() };
+        for event in last.into_iter().map(Ok).chain([event]) {
+            let packet = match event {
+                Ok(Event::Incoming(packet)) => Ok(packet),
+                Ok(Event::Outgoing(_)) => continue,
+                Err(error) => Err(error),
+            };
+            if packets.send(packet).await.is_err() {
                 return;
             }
+        }
+        if end {
+            return;
         }
     }
 }

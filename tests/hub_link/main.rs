@@ -3,20 +3,17 @@
 #![cfg(feature = "lab")]
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on must fail")]
 
-use std::io::Write;
+mod scripted;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rcgen::CertificateParams;
 use serde_json::{Map, Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use twinward::hub::{ConnectionString, FromHub, LinkOptions, LinkState, ToHub, run, tls};
 use twinward::model::ids::MessageId;
 use twinward::model::loss::Queue;
@@ -25,162 +22,9 @@ use twinward::model::secret::Secret;
 use twinward::settings::MessageMode;
 use twinward::sys::clock::SystemClock;
 
-/// Nothing here takes this long; it turns a hang into a failure.
-const PATIENCE: Duration = Duration::from_secs(30);
-const HUB: &str = "hub.example.net";
-const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
-const SUBACK: [u8; 6] = [0x90, 4, 0, 1, 0, 0];
+use scripted::{CONNACK, HUB, SUBACK, Server, soon, text};
 
-async fn soon<T>(future: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, future).await.unwrap()
-}
-
-/// A CA of its own and a listening server.
-struct Server {
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-    ca: tempfile::NamedTempFile,
-}
-
-impl Server {
-    async fn new(change: impl FnOnce(&mut CertificateParams)) -> Self {
-        let ca_key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca_certificate = params.self_signed(&ca_key).unwrap();
-        let issuer = Issuer::new(params, ca_key);
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![HUB.to_owned()]).unwrap();
-        change(&mut params);
-        let certificate = params.signed_by(&key, &issuer).unwrap();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        let mut ca = tempfile::NamedTempFile::new().unwrap();
-        ca.write_all(ca_certificate.pem().as_bytes()).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self { listener, acceptor: TlsAcceptor::from(Arc::new(config)), ca }
-    }
-
-    fn link(&self) -> Link {
-        self.link_with(Some(self.ca.path()), Duration::from_secs(3600))
-    }
-
-    fn link_with(&self, ca: Option<&std::path::Path>, sas_life: Duration) -> Link {
-        Link::start(self.listener.local_addr().unwrap().port(), ca, sas_life)
-    }
-
-    async fn accept(&self) -> Peer {
-        soon(async {
-            let (tcp, _) = self.listener.accept().await.unwrap();
-            Peer(self.acceptor.accept(tcp).await.unwrap())
-        })
-        .await
-    }
-
-    /// Up to the answered GET.
-    async fn sign_in(&self, twin: &Value) -> Peer {
-        let mut peer = self.accept().await;
-        assert_eq!(peer.packet().await.0, 0x10);
-        peer.send(&CONNACK).await;
-        assert_eq!(peer.packet().await.0, 0x82);
-        peer.send(&SUBACK).await;
-        let (topic, rid) = peer.twin_request().await;
-        assert_eq!(topic, "$iothub/twin/GET/");
-        peer.publish(&format!("$iothub/twin/res/200/?$rid={rid}"), &twin.to_string()).await;
-        peer
-    }
-}
-
-/// The server's end of one connection.
-struct Peer(TlsStream<TcpStream>);
-
-impl Peer {
-    /// First byte and body.
-    async fn packet(&mut self) -> (u8, Vec<u8>) {
-        soon(async {
-            let kind = self.0.read_u8().await.unwrap();
-            let (mut length, mut shift) = (0_usize, 0);
-            loop {
-                let byte = self.0.read_u8().await.unwrap();
-                length |= usize::from(byte & 0x7f) << shift;
-                shift += 7;
-                if byte & 0x80 == 0 {
-                    break;
-                }
-            }
-            let mut body = vec![0; length];
-            self.0.read_exact(&mut body).await.unwrap();
-            (kind, body)
-        })
-        .await
-    }
-
-    async fn send(&mut self, bytes: &[u8]) {
-        self.0.write_all(bytes).await.unwrap();
-        self.0.flush().await.unwrap();
-    }
-
-    async fn publish(&mut self, topic: &str, payload: &str) {
-        let mut packet = vec![0x30];
-        let mut length = 2 + topic.len() + payload.len();
-        while length >= 0x80 {
-            packet.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
-            length >>= 7;
-        }
-        packet.push(u8::try_from(length).unwrap());
-        packet.extend(u16::try_from(topic.len()).unwrap().to_be_bytes());
-        packet.extend(topic.as_bytes());
-        packet.extend(payload.as_bytes());
-        self.send(&packet).await;
-    }
-
-    async fn puback(&mut self, id: u16) {
-        let [high, low] = id.to_be_bytes();
-        self.send(&[0x40, 2, high, low]).await;
-    }
-
-    /// Topic and `$rid` of a twin request, QoS 0.
-    async fn twin_request(&mut self) -> (String, String) {
-        let (topic, rid, _) = self.twin_request_with_body().await;
-        (topic, rid)
-    }
-
-    async fn twin_request_with_body(&mut self) -> (String, String, String) {
-        let (kind, body) = self.packet().await;
-        assert_eq!(kind, 0x30);
-        let (topic, payload) = text(&body);
-        let (topic, rid) = topic.split_once("?$rid=").unwrap();
-        (topic.to_owned(), rid.to_owned(), String::from_utf8(payload.to_vec()).unwrap())
-    }
-
-    /// Topic, packet id and body of a message, QoS 1.
-    async fn message(&mut self) -> (String, u16, String) {
-        let (kind, body) = self.packet().await;
-        assert_eq!(kind, 0x32);
-        let (topic, rest) = text(&body);
-        (topic, u16::from_be_bytes([rest[0], rest[1]]), String::from_utf8(rest[2..].to_vec()).unwrap())
-    }
-
-    /// Until the other side closes.
-    async fn rest(&mut self) -> Vec<u8> {
-        let mut rest = Vec::new();
-        // The client does not say good-bye in TLS, which the library calls an error; what was read counts.
-        let _ = soon(self.0.read_to_end(&mut rest)).await;
-        rest
-    }
-}
-
-/// A text with its length before it, and what follows.
-fn text(body: &[u8]) -> (String, &[u8]) {
-    let length = usize::from(u16::from_be_bytes([body[0], body[1]]));
-    (String::from_utf8(body[2..2 + length].to_vec()).unwrap(), &body[2 + length..])
-}
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// The link under test, in its own task.
 struct Link {
@@ -190,7 +34,12 @@ struct Link {
 }
 
 impl Link {
-    fn start(port: u16, ca: Option<&std::path::Path>, sas_life: Duration) -> Self {
+    /// Trusts the server, renews its token after an hour.
+    fn to(server: &Server) -> Self {
+        Self::start(server.port(), Some(server.ca.path()), HOUR)
+    }
+
+    fn start(port: u16, ca: Option<&Path>, sas_life: Duration) -> Self {
         let identity = format!("HostName={HUB};DeviceId=d-1;ModuleId=azureiotsecurity;SharedAccessKey=c2VjcmV0");
         let options = LinkOptions {
             identity: ConnectionString::parse(&Secret::new(identity.into_bytes())).unwrap(),
@@ -258,7 +107,7 @@ fn map(value: Value) -> Map<String, Value> {
 #[tokio::test]
 async fn from_sign_in_to_puback_to_loss_and_back() {
     let server = Server::new(|_| {}).await;
-    let mut link = server.link();
+    let mut link = Link::to(&server);
     let mut peer = server.accept().await;
     assert_eq!(peer.0.get_ref().1.server_name(), Some(HUB), "SNI is the hub's name, not the dialled one");
 
@@ -340,7 +189,7 @@ async fn from_sign_in_to_puback_to_loss_and_back() {
 #[tokio::test]
 async fn a_puback_just_before_the_end_counts() {
     let server = Server::new(|_| {}).await;
-    let mut link = server.link();
+    let mut link = Link::to(&server);
     let mut peer = server.sign_in(&twin()).await;
     link.ready().await;
     let a = message("{}");
@@ -356,7 +205,7 @@ async fn a_puback_just_before_the_end_counts() {
 async fn a_refused_sign_in_says_what_to_do() {
     let server = Server::new(|_| {}).await;
     for (code, words, hands) in [(5, "wrong key", true), (3, "throttled", false), (9, "return code: 9", false)] {
-        let mut link = server.link();
+        let mut link = Link::to(&server);
         let mut peer = server.accept().await;
         peer.packet().await;
         peer.send(&[0x20, 2, 0, code]).await;
@@ -373,7 +222,7 @@ async fn a_refused_sign_in_says_what_to_do() {
 #[tokio::test]
 async fn certificates_are_checked() {
     let server = Server::new(|_| {}).await;
-    let mut stranger = server.link_with(None, Duration::from_secs(3600));
+    let mut stranger = Link::start(server.port(), None, HOUR);
     let other_name = Server::new(|p| *p = CertificateParams::new(vec!["other.example.net".to_owned()]).unwrap()).await;
     let expired = Server::new(|p| {
         p.not_before = rcgen::date_time_ymd(2020, 1, 1);
@@ -381,7 +230,7 @@ async fn certificates_are_checked() {
     })
     .await;
     let early = Server::new(|p| p.not_before = rcgen::date_time_ymd(2999, 1, 1)).await;
-    let mut links = [other_name.link(), expired.link(), early.link()];
+    let mut links = [Link::to(&other_name), Link::to(&expired), Link::to(&early)];
     let texts = ["is for other.example.net, not for hub.example.net", "has expired", "not valid yet"];
     let refuse = async |server: &Server| {
         let (tcp, _) = soon(server.listener.accept()).await.unwrap();
@@ -398,8 +247,10 @@ async fn certificates_are_checked() {
 
 #[tokio::test]
 async fn an_unreachable_hub_is_a_tcp_error() {
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let mut link = Link::start(port, None, Duration::from_secs(3600));
+    // Bound and not listening: nobody else can take the port, and it refuses.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut link = Link::start(socket.local_addr().unwrap().port(), None, HOUR);
     let error = link.down().await.0;
     assert!(error.contains("cannot reach 127.0.0.1 port"), "{error}");
 }
@@ -411,7 +262,7 @@ async fn nonsense_ends_the_connection_and_nothing_else() {
     let mut too_large = vec![0x30];
     too_large.extend([0xff, 0xff, 0xff, 0x7f]);
     for bytes in [
-        b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+        [b"HTTP/1.1 400 Bad Request\r\n\r\n".as_slice(), &[b' '; 100]].concat(),
         connack_then(&[0xff; 64]),
         connack_then(&CONNACK),
         connack_then(&[0x40, 2, 0, 9]),
@@ -419,7 +270,7 @@ async fn nonsense_ends_the_connection_and_nothing_else() {
         connack_then(&[0x90, 4, 0, 1, 0x80, 0x80]),
         connack_then(&[0x30, 4, 0, 9, b'a', b'b']),
     ] {
-        let mut link = server.link();
+        let mut link = Link::to(&server);
         let mut peer = server.accept().await;
         peer.packet().await;
         peer.send(&bytes).await;
@@ -433,7 +284,7 @@ async fn nonsense_ends_the_connection_and_nothing_else() {
 #[tokio::test]
 async fn foreign_topics_and_a_broken_twin_do_not_end_the_connection() {
     let server = Server::new(|_| {}).await;
-    let mut link = server.link();
+    let mut link = Link::to(&server);
     let mut peer = server.accept().await;
     peer.packet().await;
     peer.send(&CONNACK).await;
@@ -456,7 +307,7 @@ async fn foreign_topics_and_a_broken_twin_do_not_end_the_connection() {
 #[tokio::test]
 async fn a_message_that_is_too_large_is_named_and_the_link_stays() {
     let server = Server::new(|_| {}).await;
-    let mut link = server.link();
+    let mut link = Link::to(&server);
     let mut peer = server.sign_in(&twin()).await;
     link.ready().await;
     let (large, fits) = (message(&"x".repeat(262_144)), message(&"y".repeat(261_000)));
@@ -473,7 +324,7 @@ async fn a_message_that_is_too_large_is_named_and_the_link_stays() {
 #[tokio::test]
 async fn the_token_is_renewed_by_a_new_connection_after_the_old_one_ended() {
     let server = Server::new(|_| {}).await;
-    let mut link = server.link_with(Some(server.ca.path()), Duration::from_secs(2));
+    let mut link = Link::start(server.port(), Some(server.ca.path()), Duration::from_secs(5));
     let mut peer = server.sign_in(&twin()).await;
     link.ready().await;
     assert_eq!(peer.rest().await, [0xe0, 0], "DISCONNECT");
@@ -485,7 +336,7 @@ async fn the_token_is_renewed_by_a_new_connection_after_the_old_one_ended() {
 #[tokio::test]
 async fn an_owner_that_listens_to_nothing_holds_nothing_up() {
     let server = Server::new(|_| {}).await;
-    let link = server.link();
+    let link = Link::to(&server);
     let mut peer = server.sign_in(&twin()).await;
     let Link { orders, news, mut task } = link;
     // The news channel holds one; Connecting, Desired and Ready are more. Stop must come through nevertheless.
