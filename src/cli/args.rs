@@ -20,7 +20,7 @@ pub struct Args {
 #[derive(Debug, ClapArgs)]
 pub struct Global {
     /// Configuration file; drop-ins are read from `conf.d` beside it.
-    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/twinward/twinward.toml")]
+    #[arg(long, global = true, value_name = "FILE", default_value = crate::settings::defaults::CONFIG_FILE)]
     pub config: PathBuf,
     /// Print JSON lines instead of tables.
     #[arg(long, global = true)]
@@ -30,6 +30,8 @@ pub struct Global {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Check the local configuration or a twin document, and print every problem at once.
+    Check(super::check::CheckArgs),
     /// Print the version and what was built in.
     Version,
 }
@@ -43,6 +45,7 @@ impl Command {
         anyhow::ensure!(!global.config.as_os_str().is_empty(), "--config is empty");
         match self {
             Self::Version => super::version::run(global),
+            Self::Check(args) => super::check::run(args, global),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Floor 5: the command line. One table of arguments; each command has a file of its own.
 
 mod args;
+pub mod check;
 pub mod exit;
 pub mod log;
 pub mod output;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::event::EventName;
 use crate::model::units::{ByteSize, IsoDuration, Priority};
 
-/// Everything the twin can change. Absent keys hold their published default.
+/// Everything the twin can change. Absent keys hold their published default (see [`super::defaults`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentConfig {
     /// How often high-priority events leave.
@@ -61,31 +61,5 @@ impl AgentConfig {
     #[must_use]
     pub fn aggregation_interval(&self, event: EventName) -> Option<&IsoDuration> {
         self.aggregation.get(&event).filter(|a| a.enabled).map(|a| &a.interval)
-    }
-}
-
-impl Default for AgentConfig {
-    fn default() -> Self {
-        use EventName as E;
-        let high = [E::Login, E::LocalUsers, E::ListeningPorts];
-        let hour = Aggregation { enabled: true, interval: IsoDuration::from_secs(3600) };
-        Self {
-            high_priority_message_frequency: IsoDuration::from_secs(7 * 60),
-            low_priority_message_frequency: IsoDuration::from_secs(5 * 3600),
-            snapshot_frequency: IsoDuration::from_secs(13 * 3600),
-            max_local_cache_size: ByteSize::bytes(2_560_000),
-            max_message_size: ByteSize::bytes(204_800),
-            priorities: E::ALL
-                .into_iter()
-                .map(|e| (e, if high.contains(&e) { Priority::High } else { Priority::Low }))
-                .collect(),
-            operational: None,
-            aggregation: [E::ProcessCreate, E::ConnectionCreate, E::ProcessTerminate]
-                .into_iter()
-                .map(|e| (e, hour.clone()))
-                .collect(),
-            baseline_custom_checks: BaselineCustomChecks::default(),
-            hub_resource_id: String::new(),
-        }
     }
 }

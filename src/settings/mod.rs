@@ -2,13 +2,28 @@
 //! [`agent_config::AgentConfig`]; every problem is reported together with its key.
 
 pub mod agent_config;
+pub mod defaults;
+pub mod desired;
+pub mod effective;
+pub mod error;
+pub mod keys;
+pub mod last_good;
+mod layers;
+pub mod load;
+pub mod reported;
+pub mod sample;
+pub mod twin_keys;
+pub mod twin_text;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use crate::model::secret::Secret;
 use crate::model::units::ByteSize;
+use crate::sys::files::{self, SecretError};
 
 /// The validated local configuration; immutable.
 #[derive(Clone, Debug)]
@@ -48,11 +63,26 @@ pub enum Identity {
     ConnectionStringFile(PathBuf),
 }
 
+impl Identity {
+    /// The connection string; a closing line break of its file is still there.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or that others could read, with the command that mends it.
+    pub fn secret(&self) -> Result<Secret, SecretError> {
+        match self {
+            Self::ConnectionString(secret) => Ok(secret.clone()),
+            Self::ConnectionStringFile(path) => files::read_secret(path),
+        }
+    }
+}
+
 /// `[hub]`.
 #[derive(Clone, Debug)]
 pub struct Hub {
     /// Who sees the messages.
     pub messages: MessageMode,
+    /// How MQTT travels.
+    pub transport: Transport,
     /// The MQTT port, 8883 by default.
     pub port: u16,
     /// Dial this address; names are still checked against the hub's or gateway's name.
@@ -62,12 +92,21 @@ pub struct Hub {
 }
 
 /// How messages are marked (protocol reference 3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum MessageMode {
     /// Ordinary telemetry, visible to the customer's routes and endpoints.
     Open,
     /// Marked with `$.ifid`: handed to Microsoft's pipeline and hidden from the customer.
     Defender,
+}
+
+/// How MQTT travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Directly over TLS.
+    Mqtt,
 }
 
 /// `[storage]`.
@@ -91,7 +130,8 @@ pub struct Collect {
 }
 
 /// The sources of process starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ProcessSource {
     /// The best one that works.
     Auto,
@@ -109,7 +149,8 @@ pub struct Log {
 }
 
 /// Severities of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     /// Something is lost, or hands are needed.
     Error,

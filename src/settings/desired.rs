@@ -1,0 +1,150 @@
+//! The desired twin becomes an [`AgentConfig`]. Each key is judged alone: a good one is applied even when its neighbour
+//! is bad, a bad one keeps the value in force (protocol reference 1.4; the old agents refused the whole update).
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::model::problem::{Problem, ProblemKind};
+use crate::model::units::Priority;
+
+use super::agent_config::AgentConfig;
+use super::defaults;
+use super::error::{clipped, nearest};
+use super::twin_keys::{OBJECT, TwinKey};
+
+/// How much of a given value is shown, in characters.
+const SHOWN: usize = 200;
+
+/// What a desired section means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// What is in force from now on.
+    pub config: AgentConfig,
+    /// What was refused, doubtful or unknown.
+    pub problems: Vec<Problem>,
+    /// Whether the section has the configuration object, of whatever kind; `null` counts as absent.
+    pub object_found: bool,
+}
+
+/// Reads a whole desired section, with or without `$version` and `$metadata`.
+///
+/// A key that is absent, `null`, `{}` or `{"value":null}` takes its published default; one that cannot be used keeps its
+/// value of `in_force`. An object that is itself unusable keeps all of `in_force`.
+#[must_use]
+pub fn apply(desired: &Map<String, Value>, in_force: &AgentConfig) -> Applied {
+    let mut config = AgentConfig::default();
+    let members = match desired.get(OBJECT) {
+        None | Some(Value::Null) => return Applied { config, problems: Vec::new(), object_found: false },
+        Some(Value::Object(members)) => members,
+        Some(other) => {
+            let problem = Problem {
+                key: OBJECT.to_owned(),
+                kind: ProblemKind::TypeMismatch,
+                given: shown(other),
+                expected: "an object with one member for each property".to_owned(),
+                in_force: "the configuration from before".to_owned(),
+            };
+            return Applied { config: in_force.clone(), problems: vec![problem], object_found: true };
+        }
+    };
+    let known: BTreeMap<String, TwinKey> = TwinKey::all().map(|key| (key.name(), key)).collect();
+    let mut problems = Vec::new();
+    for key in TwinKey::all() {
+        let name = key.name();
+        let Some(member) = members.get(&name) else { continue };
+        if let Err(expected) = take(key, member, &mut config) {
+            key.copy(in_force, &mut config);
+            let in_force = clipped(&key.text(in_force), SHOWN);
+            problems.push(Problem {
+                key: name,
+                kind: ProblemKind::TypeMismatch,
+                given: shown(member),
+                expected,
+                in_force,
+            });
+        }
+    }
+    if config.operational == Some(Priority::Off) {
+        for event in defaults::OPERATIONAL_EVENTS {
+            config.priorities.insert(event, Priority::Off);
+        }
+    }
+    problems.extend(doubts(&config));
+    problems.extend(unknown(members, &known));
+    Applied { config, problems, object_found: true }
+}
+
+/// Reads one member; the configuration holds the default before.
+fn take(key: TwinKey, member: &Value, config: &mut AgentConfig) -> Result<(), String> {
+    let wrapper = match member {
+        Value::Null => return Ok(()),
+        Value::Object(wrapper) => wrapper,
+        _ => return Err(format!("an object {{\"value\": …}} with {}", key.expected())),
+    };
+    match wrapper.get("value") {
+        Some(Value::Null) => Ok(()),
+        Some(value) => key.set(value, config),
+        None if wrapper.is_empty() => Ok(()),
+        None => Err(format!("an object {{\"value\": …}} with {}", key.expected())),
+    }
+}
+
+/// What is in force but contradicts itself or costs more than it must (protocol reference 1.4, second table).
+fn doubts(config: &AgentConfig) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut doubt = |key: TwinKey, kind, expected: String| {
+        let in_force = key.text(config);
+        problems.push(Problem { key: key.name(), kind, given: in_force.clone(), expected, in_force });
+    };
+    let (cache, message) = (config.max_local_cache_size.as_u64(), config.max_message_size.as_u64());
+    if cache < message {
+        let expected = format!("at least maxMessageSizeInBytes, which is {message}");
+        doubt(TwinKey::MaxLocalCacheSize, ProblemKind::Conflict, expected);
+    }
+    if !message.is_multiple_of(defaults::BILLING_STEP) {
+        let expected = format!("a multiple of {}, the hub's billing step", defaults::BILLING_STEP);
+        doubt(TwinKey::MaxMessageSize, ProblemKind::NotOptimal, expected);
+    }
+    if config.high_priority_message_frequency.length() > config.low_priority_message_frequency.length() {
+        let low = &config.low_priority_message_frequency;
+        let expected = format!("at most lowPriorityMessageFrequency, which is {low}");
+        doubt(TwinKey::HighPriorityMessageFrequency, ProblemKind::Conflict, expected);
+    }
+    problems
+}
+
+fn unknown(members: &Map<String, Value>, known: &BTreeMap<String, TwinKey>) -> Vec<Problem> {
+    let names = || members.iter().filter(|(name, _)| !known.contains_key(*name));
+    let problem = |key: String, given: String, expected: String| Problem {
+        key,
+        kind: ProblemKind::Unknown,
+        given,
+        expected,
+        in_force: String::new(),
+    };
+    let mut problems: Vec<Problem> = names()
+        .take(defaults::UNKNOWN_KEY_LIMIT)
+        .map(|(name, value)| {
+            let expected = nearest(name, known.keys().map(String::as_str))
+                .map_or_else(|| "a published property".to_owned(), |n| format!("a published property, perhaps {n}"));
+            problem(clipped(name, SHOWN), shown(value), expected)
+        })
+        .collect();
+    let more = names().count().saturating_sub(defaults::UNKNOWN_KEY_LIMIT);
+    if more > 0 {
+        problems.push(problem(
+            OBJECT.to_owned(),
+            format!("{more} more unknown keys"),
+            "published properties".to_owned(),
+        ));
+    }
+    problems
+}
+
+fn shown(value: &Value) -> String {
+    clipped(&value.to_string(), SHOWN)
+}
+
+#[cfg(test)]
+mod tests;
