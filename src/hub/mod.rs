@@ -1,6 +1,22 @@
-//! Floor 3: Azure IoT Hub. Everything but `dial` and `link` is pure protocol: it takes text and `now`, and gives
+//! Floor 3: Azure IoT Hub. Everything but [`dial`] and [`link`] is pure protocol: it takes text and `now`, and gives
 //! text and actions. Only `link` names the MQTT crate.
 
+pub mod backoff;
 pub mod connstr;
+pub mod dial;
+pub mod error;
+pub mod link;
+pub mod options;
+pub mod reported;
 pub mod sas;
+pub mod session;
 pub mod tls;
+pub mod topics;
+pub mod traffic;
+pub mod twin;
+mod twin_sync;
+
+pub use connstr::ConnectionString;
+pub use link::run;
+pub use options::LinkOptions;
+pub use traffic::{FromHub, LinkState, ToHub, WINDOW};

@@ -1,0 +1,102 @@
+//! What goes into the link and what comes out of it.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tracing::{debug, info, warn};
+
+use crate::model::ids::MessageId;
+use crate::model::message::Message;
+
+/// Most messages that are sent and not yet acknowledged.
+pub const WINDOW: usize = 8;
+
+/// Orders to the link.
+#[derive(Clone, Debug)]
+pub enum ToHub {
+    /// Send this message. Taken only while the link is [`LinkState::Ready`], otherwise ignored; beyond [`WINDOW`]
+    /// messages it waits. A message that is already under way is not sent twice.
+    Send(Message),
+    /// This is what the reported properties shall be: our two objects, whole. Only the latest one counts; what differs
+    /// from the hub is sent when the link is ready, and compared again after each sign-in.
+    Report(Map<String, Value>),
+    /// Wait for acknowledgements, at most 2 s, disconnect and end.
+    Stop,
+}
+
+/// News from the link.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FromHub {
+    /// The link changed its state.
+    State(LinkState),
+    /// The desired properties: the whole section without `$version` and `$metadata`. Comes after each sign-in and after
+    /// each change.
+    Desired {
+        /// The section.
+        section: Map<String, Value>,
+        /// Its `$version`.
+        version: u64,
+    },
+    /// The hub stored this message (its PUBACK came).
+    Delivered(MessageId),
+    /// This message can never be sent, so it was not; the link stays up.
+    Undeliverable {
+        /// The message.
+        id: MessageId,
+        /// Why.
+        why: String,
+    },
+    /// The hub answered a report, or did not.
+    Reported {
+        /// Whether it was taken. If not, and the status is 400 or 413, it is dropped; otherwise it is tried again.
+        ok: bool,
+        /// As in HTTP; 0 if no answer came.
+        status: u16,
+        /// The hub's words, shortened; empty if all is well.
+        detail: String,
+    },
+    /// A twin that came cannot be used, or did not come. The document in force stays, and the twin is asked for again.
+    TwinProblem(String),
+}
+
+impl FromHub {
+    /// Writes it to the log: one line for each change of state.
+    pub(super) fn log(&self, hub: &str) {
+        match self {
+            Self::State(LinkState::Connecting) => info!(hub, "connecting"),
+            Self::State(LinkState::Ready) => info!(hub, "link ready"),
+            Self::State(LinkState::Down { error, retry_in, .. }) if retry_in.is_zero() => info!(hub, "{error}"),
+            Self::State(LinkState::Down { error, retry_in, .. }) => {
+                warn!(hub, retry_in_ms = retry_in.as_millis(), "link down: {error}");
+            }
+            Self::State(LinkState::Stopped) => info!(hub, "link stopped"),
+            Self::Desired { version, .. } => debug!(version, "desired properties"),
+            Self::Delivered(id) => debug!(%id, "delivered"),
+            Self::Undeliverable { id, why } => warn!(%id, "a message cannot be sent: {why}"),
+            Self::Reported { ok: true, .. } => debug!("reported properties taken"),
+            Self::Reported { status, detail, .. } => warn!(status, "reported properties not taken: {detail}"),
+            Self::TwinProblem(problem) => warn!("{problem}"),
+        }
+    }
+}
+
+/// The states of the link that matter outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// An attempt is under way.
+    Connecting,
+    /// Signed in and subscribed; the twin was asked for. Messages are taken.
+    Ready,
+    /// No link. Every message without [`FromHub::Delivered`] is forgotten here and must be sent again after the next
+    /// [`LinkState::Ready`].
+    Down {
+        /// Why, and what to do, on one line.
+        error: String,
+        /// When the next attempt comes.
+        retry_in: Duration,
+        /// It will hardly pass without somebody's hands.
+        permanent_hint: bool,
+    },
+    /// The link has ended, on order.
+    Stopped,
+}
