@@ -32,6 +32,8 @@ pub struct Global {
 pub enum Command {
     /// Check the local configuration or a twin document, and print every problem at once.
     Check(super::check::CheckArgs),
+    /// Print what a collector sees, without a hub.
+    Collect(super::collect::Collect),
     /// Print the version and what was built in.
     Version,
 }
@@ -46,6 +48,7 @@ impl Command {
         match self {
             Self::Version => super::version::run(global),
             Self::Check(args) => super::check::run(args, global),
+            Self::Collect(collect) => collect.run(global),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod args;
 pub mod check;
+mod collect;
 pub mod exit;
 pub mod log;
 pub mod output;

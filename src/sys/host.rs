@@ -5,6 +5,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+/// The kernel's word for the processor, for example `aarch64` (`uname(2)`). Kernels from 6.1 on have it in
+/// `/proc/sys/kernel/arch` too.
+#[must_use]
+pub fn machine() -> Option<String> {
+    rustix::system::uname().machine().to_str().ok().map(str::to_owned)
+}
+
 /// The machine's files.
 #[derive(Clone, Debug)]
 pub struct Host {

@@ -1,6 +1,18 @@
 //! Floor 1: the only code that touches the machine. Each item has a fake or takes a root directory that tests replace.
 
+pub mod capabilities;
 pub mod clock;
 pub mod files;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod host;
+pub mod netlink;
 pub mod notify;
+pub mod passwd;
+pub mod proc_connector;
+pub mod proc_event;
+pub mod procfs;
+pub mod procnet;
+pub mod sock_diag;
+pub mod sockets;
+pub mod wake;

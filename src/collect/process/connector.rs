@@ -1,0 +1,234 @@
+//! Process starts from the kernel's process connector: each one, at once, or counted as lost.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Reader, Started};
+use crate::collect::{BATCH, Drained, GATHER, Loss, ProcessSource, SourceChoice, SourceError};
+use crate::model::event::Observation;
+use crate::model::time::Timestamp;
+use crate::sys::clock::Clock;
+use crate::sys::host::Host;
+use crate::sys::proc_connector::{Next, ProcConnector, age};
+use crate::sys::proc_event::ProcEvent;
+use crate::sys::wake::{WakeFlag, Waker, Woken};
+
+/// The name in `SourceChoice`.
+pub const NAME: &str = "process connector";
+/// Parents are remembered for this many processes; those beyond it lose the parent if they end at once.
+const PARENTS: usize = 8192;
+/// Events that may be read in one drain without an observation among them; then the caller gets a turn.
+const PATIENCE: usize = 16_384;
+
+/// The parents of the processes that were forked since the start and still live.
+#[derive(Debug, Default)]
+struct Parents(HashMap<u32, u32>);
+
+impl Parents {
+    /// Keeps up with an event; gives the program start, if it is one.
+    fn take(&mut self, event: ProcEvent) -> Option<Started> {
+        match event {
+            ProcEvent::Fork { parent, child } => {
+                if self.0.len() < PARENTS || self.0.contains_key(&child) {
+                    self.0.insert(child, parent);
+                }
+                None
+            }
+            ProcEvent::Exit { pid } => {
+                self.0.remove(&pid);
+                None
+            }
+            ProcEvent::Exec { pid } => Some(Started { pid, parent: self.0.get(&pid).copied(), stat: None }),
+        }
+    }
+
+    /// Exits may be among what was lost: what is remembered cannot be believed any more.
+    fn forget(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// Gathers what was lost until it can be told as one loss.
+#[derive(Debug, Default)]
+struct Losing {
+    /// First and last moment, and the count.
+    counted: Option<(Timestamp, Timestamp, u64)>,
+    /// An overflow whose count has not come yet; the moment up to which everything was read.
+    overflow: Option<Timestamp>,
+}
+
+impl Losing {
+    /// The count has come.
+    fn count(&mut self, start: Timestamp, end: Timestamp, count: u32) {
+        let (first, last, before) = self.counted.unwrap_or((start, end, 0));
+        self.counted = Some((first.min(start), last.max(end), before.saturating_add(count.into())));
+        self.overflow = None;
+    }
+
+    /// What can be told at the end of a drain. An overflow waits for its count as long as there is something to read.
+    fn tell(&mut self, emptied: bool, now: Timestamp) -> Option<Loss> {
+        if let Some((start, end, count)) = self.counted.take() {
+            let reason = "the kernel dropped process events of all kinds: its buffer was full".to_owned();
+            return Some(Loss { start, end, at_most: Some(count), reason });
+        }
+        let start = if emptied { self.overflow.take()? } else { return None };
+        let reason = "the kernel's buffer for process events overflowed; the count follows".to_owned();
+        Some(Loss { start, end: now, at_most: None, reason })
+    }
+}
+
+/// The wall clock at a moment of the kernel, seen from now.
+fn wall(now: Timestamp, nanoseconds: u64) -> Timestamp {
+    Timestamp { utc: now.utc.checked_sub(age(nanoseconds)).unwrap_or(now.utc), ..now }
+}
+
+/// See [`NAME`].
+pub struct ConnectorSource {
+    connector: ProcConnector,
+    reader: Reader,
+    choice: SourceChoice,
+    flag: WakeFlag,
+    parents: Parents,
+    losing: Losing,
+    /// Everything up to here was read.
+    whole_until: Timestamp,
+}
+
+impl ConnectorSource {
+    /// Reads from an acknowledged subscription.
+    ///
+    /// # Errors
+    /// No descriptor left.
+    pub fn new(connector: ProcConnector, host: Host, clock: Arc<dyn Clock>, choice: SourceChoice) -> io::Result<Self> {
+        let whole_until = clock.now().wall;
+        let reader = Reader::new(host, clock);
+        Ok(Self {
+            connector,
+            reader,
+            choice,
+            flag: WakeFlag::new()?,
+            parents: Parents::default(),
+            losing: Losing::default(),
+            whole_until,
+        })
+    }
+
+    /// Reads what waits, up to a whole batch; `true` if the queue was emptied.
+    fn read(&mut self, from: usize, out: &mut Vec<Observation>) -> io::Result<bool> {
+        for _ in 0..PATIENCE {
+            match self.connector.read()? {
+                Next::Empty => return Ok(true),
+                Next::Event(event) => {
+                    if let Some(started) = self.parents.take(event) {
+                        out.push(self.reader.observe(started));
+                        if out.len() - from >= BATCH {
+                            return Ok(false);
+                        }
+                    }
+                }
+                Next::Lost(hole) => {
+                    let now = self.reader.clock().now().wall;
+                    self.losing.count(wall(now, hole.after), wall(now, hole.before), hole.count);
+                    self.parents.forget();
+                }
+                Next::Overflow => {
+                    self.losing.overflow.get_or_insert(self.whole_until);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Gathers a batch; `true` if nothing is left to read.
+    fn gather(&mut self, wait: Duration, out: &mut Vec<Observation>) -> io::Result<bool> {
+        let from = out.len();
+        let mut until = self.reader.clock().now().mono.after(wait);
+        let mut gathering = false;
+        loop {
+            let emptied = self.read(from, out)?;
+            let now = self.reader.clock().now().mono;
+            if !gathering && (out.len() > from || self.losing.counted.is_some() || self.losing.overflow.is_some()) {
+                gathering = true;
+                until = now.after(GATHER);
+            }
+            let left = until.since(now);
+            if !emptied || left.is_zero() || self.flag.wait(Some(self.connector.as_fd()), left)? != Woken::Ready {
+                return Ok(emptied);
+            }
+        }
+    }
+}
+
+impl ProcessSource for ConnectorSource {
+    fn choice(&self) -> &SourceChoice {
+        &self.choice
+    }
+
+    fn waker(&self) -> Waker {
+        self.flag.waker()
+    }
+
+    fn drain(&mut self, wait: Duration, out: &mut Vec<Observation>) -> Result<Drained, SourceError> {
+        let emptied = self.gather(wait, out).map_err(|source| SourceError::Broken { name: NAME, source })?;
+        let now = self.reader.clock().now().wall;
+        if emptied {
+            self.whole_until = now;
+        }
+        Ok(Drained { losses: self.losing.tell(emptied, now).into_iter().collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parents_are_known_while_the_process_lives() {
+        let mut parents = Parents::default();
+        assert!(parents.take(ProcEvent::Fork { parent: 1, child: 50 }).is_none());
+        assert_eq!(parents.take(ProcEvent::Exec { pid: 50 }).unwrap().parent, Some(1));
+        assert!(parents.take(ProcEvent::Exit { pid: 50 }).is_none());
+        assert_eq!(parents.take(ProcEvent::Exec { pid: 50 }).unwrap().parent, None);
+        for child in 0..20_000 {
+            parents.take(ProcEvent::Fork { parent: 1, child });
+        }
+        assert_eq!(parents.0.len(), PARENTS);
+        parents.forget();
+        assert_eq!(parents.take(ProcEvent::Exec { pid: 1 }).unwrap().parent, None);
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::trusted(jiff::Timestamp::from_second(second).unwrap())
+    }
+
+    #[test]
+    fn holes_become_one_loss_with_its_span() {
+        let mut losing = Losing::default();
+        assert_eq!(losing.tell(true, at(9)), None);
+        losing.overflow = Some(at(1));
+        losing.count(at(3), at(5), 4);
+        losing.count(at(2), at(4), 3);
+        let told = losing.tell(true, at(9)).unwrap();
+        assert_eq!((told.start, told.end, told.at_most), (at(2), at(5), Some(7)));
+        assert_eq!(losing.tell(true, at(9)), None);
+    }
+
+    #[test]
+    fn an_overflow_waits_for_its_count_while_there_is_something_to_read() {
+        let mut losing = Losing { counted: None, overflow: Some(at(1)) };
+        assert_eq!(losing.tell(false, at(8)), None);
+        let told = losing.tell(true, at(9)).unwrap();
+        assert_eq!((told.start, told.end, told.at_most), (at(1), at(9), None));
+        assert_eq!(losing.tell(true, at(9)), None);
+    }
+
+    #[test]
+    fn a_moment_of_the_kernel_is_seen_from_now() {
+        // The future of the kernel's clock is now.
+        assert_eq!(wall(at(9), u64::MAX), at(9));
+        assert!(wall(at(9), 0) < at(9));
+    }
+}

@@ -1,0 +1,150 @@
+//! Process starts: from "this process started a program" to an observation. The sources differ only in how they learn
+//! of it.
+
+pub mod connector;
+pub mod poll;
+
+use std::io;
+use std::sync::Arc;
+
+use crate::model::event::Observation;
+use crate::model::payload::{ExtraDetails, Payload, ProcessCreate};
+use crate::sys::clock::Clock;
+use crate::sys::host::Host;
+use crate::sys::passwd::Passwd;
+use crate::sys::procfs::{self, Stat};
+
+/// What a source says about a program that was started.
+#[derive(Clone, Debug, Default)]
+pub struct Started {
+    /// The process.
+    pub pid: u32,
+    /// Its parent, if the source knows it; used if the process is gone.
+    pub parent: Option<u32>,
+    /// Its `stat`, if the source has read it already.
+    pub stat: Option<Stat>,
+}
+
+/// Reads what `/proc` still has about a process and numbers the observations of one source.
+pub struct Reader {
+    host: Host,
+    clock: Arc<dyn Clock>,
+    users: Passwd,
+    serial: u64,
+}
+
+impl Reader {
+    /// Reads below `host`; the first observation has the serial number 0.
+    pub fn new(host: Host, clock: Arc<dyn Clock>) -> Self {
+        Self { users: Passwd::new(host.clone()), host, clock, serial: 0 }
+    }
+
+    /// Makes the observation. What the process left behind is read at once, the shortest-lived first: the command
+    /// line ends with the process, the rest stands until the parent has noticed.
+    ///
+    /// `ExtraDetails`: `CommandLineSource` is `proc`, or `gone` if the process ended before it was read;
+    /// `CommandLineCut` and `CommandLineLength` (bytes, if known) for a long one; `ExecutableDeleted` if the file was
+    /// removed; `ProcessName`, the kernel's short name, if the executable cannot be read.
+    pub fn observe(&mut self, started: Started) -> Observation {
+        let pid = started.pid;
+        let line = procfs::command_line(&self.host, pid);
+        let executable = procfs::executable(&self.host, pid);
+        let stat = started.stat.or_else(|| procfs::stat(&self.host, pid));
+        let user = procfs::user(&self.host, pid);
+        let mut details = ExtraDetails::new();
+        let mut note = |key: &str, value: String| {
+            details.insert(key.to_owned(), value);
+        };
+
+        // A process that has ended and was not yet noticed shows an empty command line.
+        let ended = executable.as_ref().is_err_and(|e| e.kind() != io::ErrorKind::PermissionDenied);
+        let line = line.filter(|line| !(line.text.is_empty() && (ended || stat.as_ref().is_none_or(Stat::is_dead))));
+        note("CommandLineSource", if line.is_some() { "proc" } else { "gone" }.to_owned());
+        let line = line.unwrap_or_default();
+        if line.cut {
+            note("CommandLineCut", "true".to_owned());
+            if let Some(length) = stat.as_ref().and_then(|s| s.arguments) {
+                // The last argument's end is not part of the line.
+                note("CommandLineLength", length.saturating_sub(1).to_string());
+            }
+        }
+        if let (Err(_), Some(stat)) = (&executable, &stat) {
+            note("ProcessName", stat.name.clone());
+        }
+        if executable.as_ref().is_ok_and(|program| program.deleted) {
+            note("ExecutableDeleted", "true".to_owned());
+        }
+        let what = ProcessCreate {
+            executable: executable.map(|program| program.path).unwrap_or_default(),
+            process_id: pid,
+            parent_process_id: stat.map(|s| s.parent).or(started.parent).unwrap_or(0),
+            user_id: user.map(|uid| uid.to_string()).unwrap_or_default(),
+            user_name: user.and_then(|uid| self.users.name(uid)).map(str::to_owned),
+            command_line: line.text,
+            extra_details: details,
+        };
+        let serial = self.serial;
+        self.serial += 1;
+        Observation { at: self.clock.now().wall, serial, what: Payload::ProcessCreate(what) }
+    }
+
+    /// The machine that is read.
+    pub const fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The clock of the observations.
+    pub fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::clock::ManualClock;
+    use crate::sys::fixture;
+
+    fn observe(started: Started) -> ProcessCreate {
+        let machine = fixture::machine("board");
+        let clock = Arc::new(ManualClock::new("2026-07-01T09:30:00Z".parse().unwrap()));
+        match Reader::new(machine.host.clone(), clock).observe(started).what {
+            Payload::ProcessCreate(p) => p,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn of(pid: u32) -> ProcessCreate {
+        observe(Started { pid, ..Started::default() })
+    }
+
+    #[test]
+    fn a_living_process_is_read_whole() {
+        let seen = of(300);
+        assert_eq!(seen.executable, "/opt/sensor/sensord");
+        assert_eq!(seen.command_line, "/opt/sensor/sensord --bus 1");
+        assert_eq!((seen.process_id, seen.parent_process_id), (300, 1));
+        assert_eq!((seen.user_id.as_str(), seen.user_name.as_deref()), ("1000", Some("pi")));
+        assert_eq!(seen.extra_details, [("CommandLineSource".to_owned(), "proc".to_owned())].into());
+    }
+
+    #[test]
+    fn a_removed_program_is_marked() {
+        let seen = of(301);
+        assert_eq!(seen.executable, "/opt/old/updater");
+        assert_eq!(seen.extra_details["ExecutableDeleted"], "true");
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_still_an_observation() {
+        let unnoticed = of(302);
+        assert_eq!((unnoticed.executable.as_str(), unnoticed.command_line.as_str()), ("", ""));
+        assert_eq!((unnoticed.parent_process_id, unnoticed.user_id.as_str()), (300, "1000"));
+        assert_eq!(unnoticed.extra_details["CommandLineSource"], "gone");
+        assert_eq!(unnoticed.extra_details["ProcessName"], "true");
+
+        let gone = observe(Started { pid: 9999, parent: Some(300), stat: None });
+        assert_eq!((gone.process_id, gone.parent_process_id), (9999, 300));
+        assert_eq!(gone.extra_details, [("CommandLineSource".to_owned(), "gone".to_owned())].into());
+    }
+}

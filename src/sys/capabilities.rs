@@ -1,0 +1,148 @@
+//! What this process may do: its effective capabilities and its namespaces, from `/proc/self`.
+
+use std::io;
+
+use serde::Serialize;
+
+use super::host::Host;
+
+/// The capabilities that matter to sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Capability {
+    /// Read any file and directory, also `/proc/PID/fd` of others.
+    DacReadSearch,
+    /// Join the process connector before Linux 6.6; connection tracking; taskstats.
+    NetAdmin,
+    /// Read `/proc/PID/exe` and the sockets of other users' processes.
+    SysPtrace,
+    /// fanotify on whole file systems.
+    SysAdmin,
+    /// Change audit rules.
+    AuditControl,
+    /// Read the audit log from the kernel.
+    AuditRead,
+    /// Trace programs with eBPF.
+    Perfmon,
+    /// Load eBPF programs.
+    Bpf,
+}
+
+impl Capability {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::DacReadSearch,
+        Self::NetAdmin,
+        Self::SysPtrace,
+        Self::SysAdmin,
+        Self::AuditControl,
+        Self::AuditRead,
+        Self::Perfmon,
+        Self::Bpf,
+    ];
+
+    /// The kernel's number (`linux/capability.h`).
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::DacReadSearch => 2,
+            Self::NetAdmin => 12,
+            Self::SysPtrace => 19,
+            Self::SysAdmin => 21,
+            Self::AuditControl => 30,
+            Self::AuditRead => 37,
+            Self::Perfmon => 38,
+            Self::Bpf => 39,
+        }
+    }
+
+    /// The kernel's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DacReadSearch => "CAP_DAC_READ_SEARCH",
+            Self::NetAdmin => "CAP_NET_ADMIN",
+            Self::SysPtrace => "CAP_SYS_PTRACE",
+            Self::SysAdmin => "CAP_SYS_ADMIN",
+            Self::AuditControl => "CAP_AUDIT_CONTROL",
+            Self::AuditRead => "CAP_AUDIT_READ",
+            Self::Perfmon => "CAP_PERFMON",
+            Self::Bpf => "CAP_BPF",
+        }
+    }
+}
+
+/// The inode of the initial PID namespace, fixed by the kernel.
+const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
+/// The inode of the initial user namespace, fixed by the kernel.
+const FIRST_USER_NAMESPACE: &str = "user:[4026531837]";
+
+/// What this process may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Privileges {
+    effective: u64,
+    /// Whether this is the machine's own PID namespace; `None` if it cannot be told.
+    pub initial_pid_namespace: Option<bool>,
+    /// Whether this is the machine's own user namespace; `None` if it cannot be told.
+    pub initial_user_namespace: Option<bool>,
+}
+
+impl Privileges {
+    /// Reads `/proc/self/status` (line `CapEff`, 64 bits in hexadecimal) and `/proc/self/ns`.
+    ///
+    /// # Errors
+    /// `/proc` is not mounted, or has no such line.
+    pub fn read(host: &Host) -> io::Result<Self> {
+        let effective = parse(&host.read_text("/proc/self/status", 8192)?)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no CapEff line in /proc/self/status"))?;
+        let is = |kind: &str, first: &str| {
+            host.read_link(format!("/proc/self/ns/{kind}")).ok().map(|link| link.as_os_str() == first)
+        };
+        Ok(Self {
+            effective,
+            initial_pid_namespace: is("pid", FIRST_PID_NAMESPACE),
+            initial_user_namespace: is("user", FIRST_USER_NAMESPACE),
+        })
+    }
+
+    /// Whether a capability is effective.
+    #[must_use]
+    pub const fn has(&self, capability: Capability) -> bool {
+        self.effective & (1 << capability.number()) != 0
+    }
+
+    /// Those of `wanted` that are not effective.
+    #[must_use]
+    pub fn lacking(&self, wanted: &[Capability]) -> Vec<Capability> {
+        wanted.iter().copied().filter(|c| !self.has(*c)).collect()
+    }
+}
+
+fn parse(status: &str) -> Option<u64> {
+    u64::from_str_radix(status.lines().find_map(|l| l.strip_prefix("CapEff:"))?.trim(), 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fixture;
+
+    #[test]
+    fn the_mask_is_read() {
+        let text = "Name:\tx\nCapPrm:\t0000000000000000\nCapEff:\t0000000000081004\nCapBnd:\t000001ffffffffff\n";
+        let privileges =
+            Privileges { effective: parse(text).unwrap(), initial_pid_namespace: None, initial_user_namespace: None };
+        assert!(privileges.has(Capability::NetAdmin) && privileges.has(Capability::SysPtrace));
+        assert!(privileges.has(Capability::DacReadSearch));
+        assert_eq!(privileges.lacking(&[Capability::Bpf, Capability::NetAdmin]), vec![Capability::Bpf]);
+        assert_eq!(parse("CapEff:\tzz\n"), None);
+    }
+
+    #[test]
+    fn namespaces_are_told_apart() {
+        let machine = fixture::machine("board");
+        let privileges = Privileges::read(&machine.host).unwrap();
+        assert_eq!(privileges.initial_pid_namespace, Some(true));
+        assert_eq!(privileges.initial_user_namespace, Some(false));
+        assert_eq!(privileges.lacking(&Capability::ALL), Capability::ALL);
+    }
+}

@@ -1,0 +1,76 @@
+//! Names of the local users, from `/etc/passwd`: `name:password:uid:gid:comment:home:shell`, one a line.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use super::host::Host;
+
+const PATH: &str = "/etc/passwd";
+/// Larger files are cut; a board has a few dozen users.
+const BYTES: usize = 1 << 20;
+const USERS: usize = 16_384;
+
+/// What tells one state of the file from the next: modification time (seconds, nanoseconds), length, inode.
+type Mark = (i64, i64, u64, u64);
+
+/// Looks up names; reads the file again when it changed.
+#[derive(Debug)]
+pub struct Passwd {
+    host: Host,
+    mark: Option<Mark>,
+    names: HashMap<u32, Box<str>>,
+}
+
+impl Passwd {
+    /// The users of `host`; nothing is read yet.
+    #[must_use]
+    pub fn new(host: Host) -> Self {
+        Self { host, mark: None, names: HashMap::new() }
+    }
+
+    /// The name of a user id. If several names share it, the first one.
+    pub fn name(&mut self, uid: u32) -> Option<&str> {
+        let meta = fs::metadata(self.host.path(PATH)).ok();
+        let mark = meta.map(|m| (m.mtime(), m.mtime_nsec(), m.len(), m.ino()));
+        if mark != self.mark {
+            self.mark = mark;
+            let text = self.host.read_text(PATH, BYTES).unwrap_or_default();
+            self.names = parse(&text);
+        }
+        self.names.get(&uid).map(AsRef::as_ref)
+    }
+}
+
+fn parse(text: &str) -> HashMap<u32, Box<str>> {
+    let mut names = HashMap::new();
+    for line in text.lines().take(USERS) {
+        let mut fields = line.split(':');
+        if let (Some(name), Some(uid)) = (fields.next(), fields.nth(1).and_then(|f| f.parse().ok()))
+            && !name.is_empty()
+        {
+            names.entry(uid).or_insert_with(|| name.into());
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::files::{private_directory, write_atomic};
+
+    #[test]
+    fn a_changed_file_is_read_again() {
+        let root = tempfile::tempdir().unwrap();
+        private_directory(&root.path().join("etc")).unwrap();
+        let path = root.path().join("etc/passwd");
+        let mut passwd = Passwd::new(Host::rooted(root.path()));
+        assert_eq!(passwd.name(0), None);
+        write_atomic(&path, b"root:x:0:0::/root:/bin/sh\ntoor:x:0:0::/:/bin/sh\nbroken\n:x:5:\n", 0o644).unwrap();
+        assert_eq!(passwd.name(0), Some("root"));
+        assert_eq!(passwd.name(5), None);
+        write_atomic(&path, b"root:x:0:0::/root:/bin/sh\npi:x:1000:1000::/home/pi:/bin/sh\n", 0o644).unwrap();
+        assert_eq!(passwd.name(1000), Some("pi"));
+    }
+}
