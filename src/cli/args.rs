@@ -34,6 +34,9 @@ pub enum Command {
     Check(super::check::CheckArgs),
     /// Print what a collector sees, without a hub.
     Collect(super::collect::Collect),
+    /// Run the loopback IoT Hub alone: JSON lines out, commands in.
+    #[cfg(feature = "lab")]
+    Lab(super::lab::LabArgs),
     /// Print the version and what was built in.
     Version,
 }
@@ -49,6 +52,8 @@ impl Command {
             Self::Version => super::version::run(global),
             Self::Check(args) => super::check::run(args, global),
             Self::Collect(collect) => collect.run(global),
+            #[cfg(feature = "lab")]
+            Self::Lab(args) => args.run(),
         }
     }
 }

@@ -5,6 +5,8 @@ pub mod check;
 mod collect;
 pub mod exit;
 pub mod log;
+#[cfg(feature = "lab")]
+mod lab;
 pub mod output;
 pub mod signals;
 mod version;
