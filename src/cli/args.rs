@@ -37,6 +37,8 @@ pub enum Command {
     /// Run the loopback IoT Hub alone: JSON lines out, commands in.
     #[cfg(feature = "lab")]
     Lab(super::lab::LabArgs),
+    /// Show what the running agent says about itself.
+    Status,
     /// Print the version and what was built in.
     Version,
 }
@@ -49,11 +51,12 @@ impl Command {
     pub fn run(&self, global: &Global) -> anyhow::Result<u8> {
         anyhow::ensure!(!global.config.as_os_str().is_empty(), "--config is empty");
         match self {
-            Self::Version => super::version::run(global),
             Self::Check(args) => super::check::run(args, global),
             Self::Collect(collect) => collect.run(global),
             #[cfg(feature = "lab")]
             Self::Lab(args) => args.run(),
+            Self::Status => super::status::run(global),
+            Self::Version => super::version::run(global),
         }
     }
 }

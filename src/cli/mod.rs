@@ -4,11 +4,13 @@ mod args;
 pub mod check;
 mod collect;
 pub mod exit;
-pub mod log;
 #[cfg(feature = "lab")]
 mod lab;
+pub mod log;
 pub mod output;
+mod reach;
 pub mod signals;
+mod status;
 mod version;
 
 use std::process::ExitCode;
