@@ -34,6 +34,8 @@ pub enum Command {
     Check(super::check::CheckArgs),
     /// Print what a collector sees, without a hub.
     Collect(super::collect::Collect),
+    /// Walk everything the agent needs, from the configuration to the twin, and say what to do about each fault.
+    Doctor,
     /// Run the loopback IoT Hub alone: JSON lines out, commands in.
     #[cfg(feature = "lab")]
     Lab(super::lab::LabArgs),
@@ -53,6 +55,7 @@ impl Command {
         match self {
             Self::Check(args) => super::check::run(args, global),
             Self::Collect(collect) => collect.run(global),
+            Self::Doctor => super::doctor::run(global),
             #[cfg(feature = "lab")]
             Self::Lab(args) => args.run(),
             Self::Status => super::status::run(global),

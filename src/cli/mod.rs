@@ -3,6 +3,7 @@
 mod args;
 pub mod check;
 mod collect;
+mod doctor;
 pub mod exit;
 #[cfg(feature = "lab")]
 mod lab;

@@ -15,7 +15,8 @@ use super::args::Global;
 use super::exit::{self, CommandError};
 use super::{output, reach};
 
-use answer::Answer;
+pub(super) use answer::{Answer, Collector};
+pub(super) use view::span;
 
 /// Asks the agent and prints its answer.
 ///

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where its assumptions break")]
 
+#[cfg(feature = "lab")]
+mod doctor;
 mod status;
 
 use std::io::Write;
