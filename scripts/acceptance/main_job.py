@@ -63,12 +63,12 @@ def storm(hub, agent):
         for at in [at for at in script if at <= now]:
             match script.pop(at):
                 case "withhold":
-                    hub.ask("faults", faults={"pub_ack": "withhold"})
+                    hub.ask("faults", pub_ack="withhold")
                 case "kill":
                     unacknowledged = sum(1 for h in hub.of("telemetry") if h["_at"] > time.time() - 2.0)
                     agent.kill()
                 case "restart":
-                    hub.ask("faults", faults={})
+                    hub.ask("faults", pub_ack="none")
                     agent.start()
                 case "cut":
                     hub.ask("faults", cut=True)
@@ -144,7 +144,6 @@ def main(program, schemas, work):
     check("SIGTERM ends it within 5 s", seconds < 5, f"{seconds:.1f} s")
     agent.start()
     agent.until_linked()
-    hub.ask("faults")
     balance = agent.status()["balance"]
     for name, account in balance.items():
         total = account["delivered"] + account["pending"] + sum(account["dropped"].values())

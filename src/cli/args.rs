@@ -35,6 +35,10 @@ pub enum Command {
     /// Run the agent against a loopback IoT Hub in this process, and show what happens.
     #[cfg(feature = "lab")]
     Try(super::tryout::TryArgs),
+    /// Walk everything the agent needs, from the configuration to the twin, and say what to do about each fault.
+    Doctor,
+    /// Show what the running agent says about itself.
+    Status,
     /// Check the local configuration or a twin document, and print every problem at once.
     Check(super::check::CheckArgs),
     /// Print what a collector sees, without a hub.
@@ -57,6 +61,8 @@ impl Command {
             Self::Run => super::run::run(global),
             #[cfg(feature = "lab")]
             Self::Try(args) => super::tryout::run(args, global),
+            Self::Doctor => super::doctor::run(global),
+            Self::Status => super::status::run(global),
             Self::Check(args) => super::check::run(args, global),
             Self::Collect(collect) => collect.run(global),
             #[cfg(feature = "lab")]

@@ -3,14 +3,17 @@
 mod args;
 pub mod check;
 mod collect;
+mod doctor;
 pub mod exit;
 mod identity;
 #[cfg(feature = "lab")]
 mod lab;
 pub mod log;
 pub mod output;
+mod reach;
 mod run;
 pub mod signals;
+mod status;
 #[cfg(feature = "lab")]
 mod tryout;
 mod version;

@@ -10,18 +10,25 @@ pub fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
-/// Prints rows under a header, columns aligned with two blanks between them; the last column is not padded.
+/// Prints [`table_text`].
 ///
 /// # Errors
 /// Those of standard output; a closed pipe among them.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+    io::stdout().lock().write_all(table_text(header, rows).as_bytes())
+}
+
+/// Rows under a header, one line each, columns aligned with two blanks between them; the last column is not padded.
+/// Cells are made [`printable`].
+#[must_use]
+pub fn table_text(header: &[&str], rows: &[Vec<String>]) -> String {
     let cells: Vec<Vec<String>> = std::iter::once(header.iter().map(|h| (*h).to_owned()).collect())
         .chain(rows.iter().map(|row| row.iter().map(|c| printable(c)).collect()))
         .collect();
     let widths: Vec<usize> = (0..header.len())
         .map(|i| cells.iter().filter_map(|row| row.get(i)).map(|c| c.chars().count()).max().unwrap_or(0))
         .collect();
-    let mut out = io::stdout().lock();
+    let mut text = String::new();
     for row in &cells {
         let mut line = String::new();
         for (i, cell) in row.iter().enumerate() {
@@ -31,9 +38,10 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
                 line.extend(std::iter::repeat_n(' ', pad));
             }
         }
-        writeln!(out, "{}", line.trim_end())?;
+        text.push_str(line.trim_end());
+        text.push('\n');
     }
-    Ok(())
+    text
 }
 
 /// Prints one value as one line of JSON.

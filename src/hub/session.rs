@@ -386,5 +386,4 @@ impl From<TwinAction> for Action {
 }
 
 #[cfg(test)]
-#[path = "session_tests.rs"]
 mod tests;

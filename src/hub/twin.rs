@@ -292,5 +292,4 @@ fn text_len(section: &Map<String, Value>) -> usize {
 }
 
 #[cfg(test)]
-#[path = "twin_tests.rs"]
 mod tests;

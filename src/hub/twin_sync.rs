@@ -303,5 +303,4 @@ fn detail(payload: &[u8]) -> String {
 }
 
 #[cfg(test)]
-#[path = "twin_sync_tests.rs"]
 mod tests;
