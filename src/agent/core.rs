@@ -101,6 +101,8 @@ pub(super) struct Core {
     trouble: Option<String>,
     /// Running number of the configuration errors.
     problem_serial: u64,
+    /// A stored file is damaged: only a new start, which puts it aside and counts it, helps.
+    damaged: bool,
 }
 
 impl Core {
@@ -124,6 +126,7 @@ impl Core {
             retry_storage_at: None,
             trouble: None,
             problem_serial: 0,
+            damaged: false,
         }
     }
 
@@ -157,6 +160,12 @@ impl Core {
                 self.handle(input, now);
             }
             self.turn(now);
+            if self.damaged {
+                tracing::error!(
+                    "the stored state is damaged; ending, so that the next start puts it aside and counts the loss"
+                );
+                return;
+            }
         }
     }
 
@@ -324,6 +333,7 @@ impl Core {
             }
             Err(error) => {
                 self.retry_storage_at = Some(now.mono.after(STORAGE_RETRY));
+                self.damaged |= error.is_corrupt();
                 let text = error.to_string();
                 if self.trouble.as_ref() != Some(&text) {
                     tracing::error!(error = text, "storage failed; events are held in memory and tried again");

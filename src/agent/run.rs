@@ -110,11 +110,13 @@ impl Agent {
         };
         running.reconcile_capture();
         let mut result = Ok(());
+        let mut core_gone = self.core_gone;
         loop {
             let report_in = running.report_wait();
             let retry_at = running.capture.retry_at;
             tokio::select! {
                 () = stop.cancelled() => break,
+                _ = &mut core_gone => result = Err(AgentError::CoreGone),
                 Some(event) = from_hub.recv() => result = running.on_hub(event).await,
                 Some(news) = capture_news.recv() => running.on_capture(news),
                 Some(health) = health.recv() => running.set_health(health),

@@ -1,5 +1,6 @@
 //! Building the agent: lock, identity, spool, core thread. Nothing here touches the network.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::hub::connstr::ConnectionString;
 use crate::hub::options::LinkOptions;
 use crate::hub::traffic::{ToHub, WINDOW};
+use crate::model::event::EventName;
 use crate::model::health::CollectorHealth;
 use crate::model::ids::AgentId;
 use crate::model::message::MessageRoot;
@@ -87,6 +89,8 @@ pub struct Agent {
     pub(super) hub_inbox: mpsc::Receiver<ToHub>,
     pub(super) core: flume::Sender<ToCore>,
     pub(super) core_thread: JoinHandle<()>,
+    /// Resolves when the core thread ends, however it ends.
+    pub(super) core_gone: oneshot::Receiver<()>,
     pub(super) configuration: Configuration,
     pub(super) config: watch::Sender<Arc<AgentConfig>>,
     pub(super) shared: Arc<Shared>,
@@ -108,17 +112,46 @@ pub struct Handle {
 pub(super) struct Shared {
     agent_id: AgentId,
     started: Now,
-    origins: std::collections::BTreeMap<String, String>,
+    origins: BTreeMap<String, String>,
     pub(super) views: Mutex<Views>,
 }
 
 pub(super) struct Views {
     pub(super) link: LinkStatus,
     pub(super) twin: TwinStatus,
-    pub(super) health: std::collections::BTreeMap<crate::model::event::EventName, CollectorHealth>,
+    pub(super) health: BTreeMap<EventName, CollectorHealth>,
 }
 
 impl Shared {
+    fn new(
+        agent_id: AgentId,
+        now: Now,
+        settings: &Settings,
+        identity: &ConnectionString,
+        configuration: &Configuration,
+    ) -> Self {
+        Self {
+            agent_id,
+            started: now,
+            origins: settings.origins.iter().map(|(key, origin)| (key.clone(), origin.to_string())).collect(),
+            views: Mutex::new(Views {
+                link: LinkStatus {
+                    state: "connecting",
+                    since_utc: now.wall.utc_text(),
+                    hub: identity.host_name.clone(),
+                    identity: format!("{}/{}", identity.device_id, identity.module_id),
+                    error: String::new(),
+                },
+                twin: TwinStatus {
+                    source: configuration.source.as_str(),
+                    desired_version: configuration.version,
+                    problems: configuration.problems.clone(),
+                },
+                health: BTreeMap::new(),
+            }),
+        }
+    }
+
     pub(super) fn update(&self, change: impl FnOnce(&mut Views)) {
         change(&mut self.views.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -212,31 +245,17 @@ impl Agent {
             heartbeat,
         });
         machine.restore(restored, now);
+        let (core_lives, core_gone) = oneshot::channel();
         let core_thread = std::thread::Builder::new()
             .name("core".into())
-            .spawn(move || machine.run(&core_inbox))
+            .spawn(move || {
+                // Dropped at the end of the thread, also by a panic.
+                let _lives = core_lives;
+                machine.run(&core_inbox);
+            })
             .map_err(AgentError::Thread)?;
 
-        let shared = Arc::new(Shared {
-            agent_id,
-            started: now,
-            origins: settings.origins.iter().map(|(key, origin)| (key.clone(), origin.to_string())).collect(),
-            views: Mutex::new(Views {
-                link: LinkStatus {
-                    state: "connecting",
-                    since_utc: now.wall.utc_text(),
-                    hub: identity.host_name.clone(),
-                    identity: format!("{}/{}", identity.device_id, identity.module_id),
-                    error: String::new(),
-                },
-                twin: TwinStatus {
-                    source: configuration.source.as_str(),
-                    desired_version: configuration.version,
-                    problems: configuration.problems.clone(),
-                },
-                health: std::collections::BTreeMap::new(),
-            }),
-        });
+        let shared = Arc::new(Shared::new(agent_id, now, &settings, &identity, &configuration));
         let link = LinkOptions {
             identity,
             tls,
@@ -259,6 +278,7 @@ impl Agent {
             hub_inbox,
             core,
             core_thread,
+            core_gone,
             configuration,
             shared,
             _lock: lock,
