@@ -168,6 +168,7 @@ async fn a_stop_that_a_dead_hub_holds_up_ends_in_time_and_keeps_everything() {
             faults.cut = false;
         });
         agent.start_again();
+        agent.linked().await;
         hub.provoked("late").await;
         agent.books_agree(&mut hub).await;
     }

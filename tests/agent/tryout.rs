@@ -39,8 +39,10 @@ async fn a_try_shows_everything_that_happens_and_leaves_nothing_behind() {
         let row = text.lines().rfind(|line| line.starts_with(queue)).unwrap();
         let row: Vec<&str> = row.split_whitespace().collect();
         let [_, collected, delivered, dropped, pending, holds] = row[..] else { panic!("{row:?}") };
-        assert_eq!((collected, dropped, pending, holds), (delivered, "0", "0", "yes"), "{text}");
-        assert_ne!(collected, "0", "{text}");
+        // On a busy machine something may start during the last breath.
+        let [collected, delivered, pending] = [collected, delivered, pending].map(|n| n.parse::<u64>().unwrap());
+        assert_eq!((collected, dropped, holds), (delivered + pending, "0", "yes"), "{text}");
+        assert!(delivered > 0, "{text}");
     }
 
     let text = String::from_utf8(json.stdout).unwrap();
