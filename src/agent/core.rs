@@ -68,6 +68,8 @@ const UNSTORED_LIMIT: usize = 4096;
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// A storage that fails is tried again this often.
 const STORAGE_RETRY: Duration = Duration::from_secs(5);
+/// A link that takes no message is asked again after this time.
+const LINK_RETRY: Duration = Duration::from_secs(1);
 
 /// The parts that the core is built from.
 pub(super) struct CoreParts {
@@ -98,6 +100,8 @@ pub(super) struct Core {
     heartbeat: Duration,
     heartbeat_due: Mono,
     retry_storage_at: Option<Mono>,
+    /// The link took no message: not asked again before.
+    retry_link_at: Option<Mono>,
     trouble: Option<String>,
     /// Running number of the configuration errors.
     problem_serial: u64,
@@ -124,6 +128,7 @@ impl Core {
             heartbeat: parts.heartbeat,
             heartbeat_due: now.mono.after(parts.heartbeat),
             retry_storage_at: None,
+            retry_link_at: None,
             trouble: None,
             problem_serial: 0,
             damaged: false,
@@ -181,10 +186,19 @@ impl Core {
         if self.retry_storage_at.is_none() {
             earlier(self.spool.next_commit());
         }
-        if self.link_ready && self.sent.len() < WINDOW {
+        earlier(self.retry_link_at);
+        // What is due and cannot be sent now must not be waited for: it would be a wait of no length.
+        if self.may_send() {
             earlier(Some(self.schedule.next_deadline()));
         }
         next.max(now)
+    }
+
+    fn may_send(&self) -> bool {
+        self.link_ready
+            && self.sent.len() < WINDOW
+            && self.retry_storage_at.is_none()
+            && self.retry_link_at.is_none()
     }
 
     fn handle(&mut self, input: ToCore, now: Now) {
@@ -212,6 +226,7 @@ impl Core {
             ToCore::Statistics => self.report_statistics(now),
             ToCore::LinkReady => {
                 self.link_ready = true;
+                self.retry_link_at = None;
                 self.sent.clear();
                 self.resend = self.spool.in_flight().into();
             }
@@ -345,7 +360,10 @@ impl Core {
 
     /// Sends what the schedule wants, up to the window.
     fn pump(&mut self, now: Now) {
-        while self.link_ready && self.sent.len() < WINDOW && self.retry_storage_at.is_none() {
+        if self.retry_link_at.is_some_and(|due| due <= now.mono) {
+            self.retry_link_at = None;
+        }
+        while self.may_send() {
             let next = match self.resend.pop_front() {
                 Some(id) => {
                     let noted = self.spool.note_resend();
@@ -363,6 +381,7 @@ impl Core {
                     if self.to_hub.try_send(ToHub::Send(message)).is_err() {
                         // The link is behind or gone; this message is in flight and waits for its turn.
                         self.resend.push_front(id);
+                        self.retry_link_at = Some(now.mono.after(LINK_RETRY));
                         return;
                     }
                     self.sent.insert(id, body_len);
@@ -450,6 +469,9 @@ fn limit_unstored(changes: &mut Vec<Change>, limit: usize) {
     changes.extend(kept);
     changes.extend(newest.into_values().map(Change::Aggregate));
 }
+
+#[cfg(test)]
+mod trouble_tests;
 
 #[cfg(test)]
 mod tests {
