@@ -103,6 +103,8 @@ pub(super) struct Core {
     /// The link took no message: not asked again before.
     retry_link_at: Option<Mono>,
     trouble: Option<String>,
+    /// What hinders moving to the state directory; the rest goes on, because what is stored outlives the process.
+    commit_trouble: Option<String>,
     /// Running number of the configuration errors.
     problem_serial: u64,
     /// A stored file is damaged: only a new start, which puts it aside and counts it, helps.
@@ -130,6 +132,7 @@ impl Core {
             retry_storage_at: None,
             retry_link_at: None,
             trouble: None,
+            commit_trouble: None,
             problem_serial: 0,
             damaged: false,
         }
@@ -183,9 +186,7 @@ impl Core {
         };
         earlier(self.pipeline.next_deadline());
         earlier(self.retry_storage_at);
-        if self.retry_storage_at.is_none() {
-            earlier(self.spool.next_commit());
-        }
+        earlier(self.spool.next_commit());
         earlier(self.retry_link_at);
         // What is due and cannot be sent now must not be waited for: it would be a wait of no length.
         if self.may_send() {
@@ -235,7 +236,7 @@ impl Core {
                 self.sent.clear();
                 self.resend.clear();
                 let outcome = self.spool.link_down(now);
-                self.watch(outcome, now);
+                self.watch_commit(outcome);
             }
             ToCore::Delivered(id) => {
                 let body_len = self.sent.remove(&id).unwrap_or(0);
@@ -276,7 +277,7 @@ impl Core {
             self.retry_storage_at = None;
             self.store(Vec::new(), now);
         }
-        if self.retry_storage_at.is_none() && self.spool.next_commit().is_some_and(|due| due <= now.mono) {
+        if self.spool.next_commit().is_some_and(|due| due <= now.mono) {
             self.commit(now);
         }
         if self.heartbeat_due <= now.mono {
@@ -335,27 +336,24 @@ impl Core {
 
     fn commit(&mut self, now: Now) {
         let outcome = self.spool.commit(now);
-        self.watch(outcome, now);
+        self.watch_commit(outcome);
     }
 
     /// Logs the edges of a storage trouble, and pauses after a failure.
     fn watch<T>(&mut self, outcome: Result<T, SpoolError>, now: Now) {
-        match outcome {
-            Ok(_) => {
-                if self.trouble.take().is_some() {
-                    tracing::info!("storage works again");
-                }
-            }
-            Err(error) => {
-                self.retry_storage_at = Some(now.mono.after(STORAGE_RETRY));
-                self.damaged |= error.is_corrupt();
-                let text = error.to_string();
-                if self.trouble.as_ref() != Some(&text) {
-                    tracing::error!(error = text, "storage failed; events are held in memory and tried again");
-                }
-                self.trouble = Some(text);
-            }
+        if let Err(error) = &outcome {
+            self.retry_storage_at = Some(now.mono.after(STORAGE_RETRY));
+            self.damaged |= error.is_corrupt();
         }
+        let failed = "storage failed; events are held in memory and tried again";
+        log_edges(&mut self.trouble, outcome, failed, "storage works again");
+    }
+
+    /// As [`Core::watch`], for a commit, which the spool itself asks to be repeated.
+    fn watch_commit<T>(&mut self, outcome: Result<T, SpoolError>) {
+        self.damaged |= outcome.as_ref().is_err_and(SpoolError::is_corrupt);
+        let failed = "the state directory takes nothing; a power cut would lose what is new";
+        log_edges(&mut self.commit_trouble, outcome, failed, "the state directory works again");
     }
 
     /// Sends what the schedule wants, up to the window.
@@ -415,7 +413,7 @@ impl Core {
             low: queue(Queue::Low),
             in_flight: self.spool.in_flight().len(),
             gaps: self.spool.recent_gaps(),
-            storage_trouble: self.trouble.clone(),
+            storage_trouble: self.trouble.clone().or_else(|| self.commit_trouble.clone()),
             unstored: self.unstored.len(),
         }
     }
@@ -428,6 +426,23 @@ impl Core {
         let status = self.status();
         self.spool.close(now)?;
         Ok(status)
+    }
+}
+
+fn log_edges<T>(trouble: &mut Option<String>, outcome: Result<T, SpoolError>, failed: &str, works: &str) {
+    match outcome {
+        Ok(_) => {
+            if trouble.take().is_some() {
+                tracing::info!("{works}");
+            }
+        }
+        Err(error) => {
+            let text = error.to_string();
+            if trouble.as_ref() != Some(&text) {
+                tracing::error!(error = text, "{failed}");
+            }
+            *trouble = Some(text);
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::model::event::EventName;
 use crate::model::ids::AgentId;
 use crate::model::units::{ByteSize, IsoDuration};
 use crate::spool::SpoolOptions;
@@ -94,4 +93,24 @@ fn a_link_that_takes_nothing_is_asked_once_a_second() {
     board.pass(2);
     assert_eq!(board.sleep(), LINK_RETRY);
     assert_eq!(board.core.spool.in_flight().len(), 1, "it waits for its turn");
+}
+
+#[test]
+fn a_state_directory_that_is_gone_hinders_neither_storing_nor_sending() {
+    let mut board = Board::new();
+    board.give(ToCore::LinkReady);
+    std::fs::remove_dir_all(board.state.path().join("state")).unwrap();
+    board.collect();
+    board.pass(61);
+    assert!(board.core.commit_trouble.is_some(), "the commit must fail");
+    let Ok(ToHub::Send(first)) = board.link.try_recv() else { panic!("not sent") };
+    board.give(ToCore::Delivered(first.id));
+    assert!(board.core.commit_trouble.is_some(), "what works is not what failed");
+    board.collect();
+    assert_eq!(board.core.unstored.len(), 0, "held in memory only");
+    board.pass(1);
+    assert!(matches!(board.link.try_recv(), Ok(ToHub::Send(_))));
+    assert!(board.sleep() > Duration::ZERO);
+    let balance = board.core.spool.balance();
+    assert_eq!((balance.low.collected, balance.low.delivered, balance.low.pending), (2, 1, 1));
 }
