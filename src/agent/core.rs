@@ -64,6 +64,8 @@ pub(super) enum ToCore {
 
 /// Changes that storage refused are kept up to this number; beyond it events are booked as lost.
 const UNSTORED_LIMIT: usize = 4096;
+/// Gaps that storage refused are kept up to this number; beyond it the last one grows.
+const UNSTORED_GAPS: usize = 32;
 /// Longest sleep, so that a jump of the clocks is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// A storage that fails is tried again this often.
@@ -83,6 +85,14 @@ pub(super) struct CoreParts {
     pub(super) heartbeat: Duration,
 }
 
+/// The end of a message.
+#[derive(Clone, Copy, Debug)]
+enum Landing {
+    /// With the size of its body.
+    Delivered(MessageId, usize),
+    Refused(MessageId),
+}
+
 pub(super) struct Core {
     clock: Arc<dyn Clock>,
     config: Arc<AgentConfig>,
@@ -97,6 +107,9 @@ pub(super) struct Core {
     /// To be sent again, oldest first.
     resend: VecDeque<MessageId>,
     unstored: Vec<Change>,
+    unstored_gaps: VecDeque<Gap>,
+    /// What the hub said about messages and storage did not take yet; not more than were on the wire.
+    unbooked: VecDeque<Landing>,
     heartbeat: Duration,
     heartbeat_due: Mono,
     retry_storage_at: Option<Mono>,
@@ -127,6 +140,8 @@ impl Core {
             sent: BTreeMap::new(),
             resend: VecDeque::new(),
             unstored: Vec::new(),
+            unstored_gaps: VecDeque::new(),
+            unbooked: VecDeque::new(),
             heartbeat: parts.heartbeat,
             heartbeat_due: now.mono.after(parts.heartbeat),
             retry_storage_at: None,
@@ -214,8 +229,13 @@ impl Core {
             }
             ToCore::Gap(gap) => {
                 tracing::warn!(source = gap.source, start = %gap.start.utc, end = %gap.end.utc, reason = gap.reason, "gap in what was watched");
-                let outcome = self.spool.record_gap(gap, now);
-                self.watch(outcome, now);
+                if self.unstored_gaps.len() < UNSTORED_GAPS {
+                    self.unstored_gaps.push_back(gap);
+                } else if let Some(last) = self.unstored_gaps.back_mut() {
+                    last.end = last.end.max(gap.end);
+                    last.missed_at_most = None;
+                }
+                self.book(now);
             }
             ToCore::Problems(problems) => {
                 let batch = statistics::configuration_errors(&problems, self.problem_serial, now.wall);
@@ -240,13 +260,13 @@ impl Core {
             }
             ToCore::Delivered(id) => {
                 let body_len = self.sent.remove(&id).unwrap_or(0);
-                let outcome = self.spool.acknowledge(id, body_len, now);
-                self.watch(outcome, now);
+                self.unbooked.push_back(Landing::Delivered(id, body_len));
+                self.book(now);
             }
             ToCore::Undeliverable(id) => {
                 self.sent.remove(&id);
-                let outcome = self.spool.refuse(id, now);
-                self.watch(outcome, now);
+                self.unbooked.push_back(Landing::Refused(id));
+                self.book(now);
             }
             ToCore::Flush => {
                 let changes = self.pipeline.flush(now);
@@ -276,6 +296,7 @@ impl Core {
         if self.retry_storage_at.is_some_and(|due| due <= now.mono) {
             self.retry_storage_at = None;
             self.store(Vec::new(), now);
+            self.book(now);
         }
         if self.spool.next_commit().is_some_and(|due| due <= now.mono) {
             self.commit(now);
@@ -298,6 +319,10 @@ impl Core {
     }
 
     fn report_statistics(&mut self, now: Now) {
+        if self.retry_storage_at.is_some() {
+            // What is held in memory is not in the figures: the next report has both.
+            return;
+        }
         let statistics = self.spool.statistics();
         let gaps = self.spool.gaps_since_report();
         let mut changes = Vec::new();
@@ -334,6 +359,31 @@ impl Core {
         self.watch(outcome, now);
     }
 
+    /// Books gaps and the ends of messages; what storage refuses is kept for its next try.
+    fn book(&mut self, now: Now) {
+        while self.retry_storage_at.is_none()
+            && let Some(landing) = self.unbooked.front().copied()
+        {
+            let outcome = match landing {
+                Landing::Delivered(id, body_len) => self.spool.acknowledge(id, body_len, now),
+                Landing::Refused(id) => self.spool.refuse(id, now),
+            };
+            if outcome.is_ok() {
+                self.unbooked.pop_front();
+            }
+            self.watch(outcome, now);
+        }
+        while self.retry_storage_at.is_none()
+            && let Some(gap) = self.unstored_gaps.front().cloned()
+        {
+            let outcome = self.spool.record_gap(gap, now);
+            if outcome.is_ok() {
+                self.unstored_gaps.pop_front();
+            }
+            self.watch(outcome, now);
+        }
+    }
+
     fn commit(&mut self, now: Now) {
         let outcome = self.spool.commit(now);
         self.watch_commit(outcome);
@@ -362,7 +412,8 @@ impl Core {
             self.retry_link_at = None;
         }
         while self.may_send() {
-            let next = match self.resend.pop_front() {
+            let again = self.resend.pop_front();
+            let next = match again {
                 Some(id) => {
                     let noted = self.spool.note_resend();
                     self.watch(noted, now);
@@ -389,7 +440,12 @@ impl Core {
                         return;
                     }
                 }
-                Err(error) => self.watch::<()>(Err(error), now),
+                Err(error) => {
+                    if let Some(id) = again {
+                        self.resend.push_front(id);
+                    }
+                    self.watch::<()>(Err(error), now);
+                }
             }
         }
     }
@@ -423,6 +479,7 @@ impl Core {
         self.retry_storage_at = None;
         let changes = self.pipeline.flush(now);
         self.store(changes, now);
+        self.book(now);
         let status = self.status();
         self.spool.close(now)?;
         Ok(status)

@@ -114,3 +114,26 @@ fn a_state_directory_that_is_gone_hinders_neither_storing_nor_sending() {
     let balance = board.core.spool.balance();
     assert_eq!((balance.low.collected, balance.low.delivered, balance.low.pending), (2, 1, 1));
 }
+
+#[test]
+fn gaps_and_acknowledgements_wait_for_storage() {
+    let mut board = Board::new();
+    board.give(ToCore::LinkReady);
+    board.collect();
+    board.pass(2);
+    let Ok(ToHub::Send(message)) = board.link.try_recv() else { panic!("not sent") };
+    board.core.retry_storage_at = Some(board.clock.now().mono.after(STORAGE_RETRY));
+    board.give(ToCore::Delivered(message.id));
+    let at = board.clock.now().wall;
+    for number in 0..100 {
+        let source = format!("source {number}");
+        board.give(ToCore::Gap(Gap { source, start: at, end: at, reason: "test".into(), missed_at_most: None }));
+    }
+    board.give(ToCore::Statistics);
+    assert_eq!(board.core.unstored_gaps.len(), UNSTORED_GAPS);
+    assert_eq!(board.core.unstored, [], "figures without what is held in memory");
+    assert_eq!(board.core.spool.balance().low.delivered, 0);
+    board.pass(5);
+    assert_eq!(board.core.spool.recent_gaps().len(), UNSTORED_GAPS);
+    assert_eq!((board.core.spool.balance().low.delivered, board.core.spool.in_flight().len()), (1, 0));
+}
