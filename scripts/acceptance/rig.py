@@ -137,6 +137,17 @@ runtime_directory = "{runtime}"
                 return int(line.split()[1])
         raise AssertionError("no Pss")
 
+    def mappings_kib(self):
+        """PSS by mapping, parts of the same name together."""
+        sizes, name = {}, ""
+        for line in Path(f"/proc/{self.child.pid}/smaps").read_text().splitlines():
+            head = line.split()
+            if not head[0].endswith(":"):
+                name = f"{Path(head[5]).name} {head[1]}" if len(head) > 5 else f"anonymous {head[1]}"
+            elif head[0] == "Pss:":
+                sizes[name] = sizes.get(name, 0) + int(head[1])
+        return sizes
+
     def kill(self):
         self.child.kill()
         self.child.wait()

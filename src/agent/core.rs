@@ -65,10 +65,14 @@ pub(super) enum ToCore {
 
 /// Changes that storage refused are kept up to this number; beyond it events are booked as lost.
 const UNSTORED_LIMIT: usize = 4096;
+/// Gaps that storage refused are kept up to this number; beyond it the last one grows.
+const UNSTORED_GAPS: usize = 32;
 /// Longest sleep, so that a jump of the clocks is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// A storage that fails is tried again this often.
 const STORAGE_RETRY: Duration = Duration::from_secs(5);
+/// A link that takes no message is asked again after this time.
+const LINK_RETRY: Duration = Duration::from_secs(1);
 
 /// The parts that the core is built from.
 pub(super) struct CoreParts {
@@ -80,6 +84,14 @@ pub(super) struct CoreParts {
     pub(super) to_hub: mpsc::Sender<ToHub>,
     /// How often the time is noted on disk, so that a crash leaves a gap of known length.
     pub(super) heartbeat: Duration,
+}
+
+/// The end of a message.
+#[derive(Clone, Copy, Debug)]
+enum Landing {
+    /// With the size of its body.
+    Delivered(MessageId, usize),
+    Refused(MessageId),
 }
 
 pub(super) struct Core {
@@ -96,10 +108,17 @@ pub(super) struct Core {
     /// To be sent again, oldest first.
     resend: VecDeque<MessageId>,
     unstored: Vec<Change>,
+    unstored_gaps: VecDeque<Gap>,
+    /// What the hub said about messages and storage did not take yet; not more than were on the wire.
+    unbooked: VecDeque<Landing>,
     heartbeat: Duration,
     heartbeat_due: Mono,
     retry_storage_at: Option<Mono>,
+    /// The link took no message: not asked again before.
+    retry_link_at: Option<Mono>,
     trouble: Option<String>,
+    /// What hinders moving to the state directory; the rest goes on, because what is stored outlives the process.
+    commit_trouble: Option<String>,
     /// Running number of the configuration errors.
     problem_serial: u64,
     /// A stored file is damaged: only a new start, which puts it aside and counts it, helps.
@@ -122,10 +141,14 @@ impl Core {
             sent: BTreeMap::new(),
             resend: VecDeque::new(),
             unstored: Vec::new(),
+            unstored_gaps: VecDeque::new(),
+            unbooked: VecDeque::new(),
             heartbeat: parts.heartbeat,
             heartbeat_due: now.mono.after(parts.heartbeat),
             retry_storage_at: None,
+            retry_link_at: None,
             trouble: None,
+            commit_trouble: None,
             problem_serial: 0,
             damaged: false,
         }
@@ -179,13 +202,17 @@ impl Core {
         };
         earlier(self.pipeline.next_deadline());
         earlier(self.retry_storage_at);
-        if self.retry_storage_at.is_none() {
-            earlier(self.spool.next_commit());
-        }
-        if self.link_ready && self.sent.len() < WINDOW {
+        earlier(self.spool.next_commit());
+        earlier(self.retry_link_at);
+        // What is due and cannot be sent now must not be waited for: it would be a wait of no length.
+        if self.may_send() {
             earlier(Some(self.schedule.next_deadline()));
         }
         next.max(now)
+    }
+
+    fn may_send(&self) -> bool {
+        self.link_ready && self.sent.len() < WINDOW && self.retry_storage_at.is_none() && self.retry_link_at.is_none()
     }
 
     fn handle(&mut self, input: ToCore, now: Now) {
@@ -200,8 +227,13 @@ impl Core {
             }
             ToCore::Gap(gap) => {
                 tracing::warn!(source = gap.source, start = %gap.start.utc, end = %gap.end.utc, reason = gap.reason, "gap in what was watched");
-                let outcome = self.spool.record_gap(gap, now);
-                self.watch(outcome, now);
+                if self.unstored_gaps.len() < UNSTORED_GAPS {
+                    self.unstored_gaps.push_back(gap);
+                } else if let Some(last) = self.unstored_gaps.back_mut() {
+                    last.end = last.end.max(gap.end);
+                    last.missed_at_most = None;
+                }
+                self.book(now);
             }
             ToCore::Problems(problems) => {
                 let batch = statistics::configuration_errors(&problems, self.problem_serial, now.wall);
@@ -213,6 +245,7 @@ impl Core {
             ToCore::Statistics => self.report_statistics(now),
             ToCore::LinkReady => {
                 self.link_ready = true;
+                self.retry_link_at = None;
                 self.sent.clear();
                 self.resend = self.spool.in_flight().into();
             }
@@ -221,17 +254,17 @@ impl Core {
                 self.sent.clear();
                 self.resend.clear();
                 let outcome = self.spool.link_down(now);
-                self.watch(outcome, now);
+                self.watch_commit(outcome);
             }
             ToCore::Delivered(id) => {
                 let body_len = self.sent.remove(&id).unwrap_or(0);
-                let outcome = self.spool.acknowledge(id, body_len, now);
-                self.watch(outcome, now);
+                self.unbooked.push_back(Landing::Delivered(id, body_len));
+                self.book(now);
             }
             ToCore::Undeliverable(id) => {
                 self.sent.remove(&id);
-                let outcome = self.spool.refuse(id, now);
-                self.watch(outcome, now);
+                self.unbooked.push_back(Landing::Refused(id));
+                self.book(now);
             }
             ToCore::Flush => {
                 let changes = self.pipeline.flush(now);
@@ -261,8 +294,9 @@ impl Core {
         if self.retry_storage_at.is_some_and(|due| due <= now.mono) {
             self.retry_storage_at = None;
             self.store(Vec::new(), now);
+            self.book(now);
         }
-        if self.retry_storage_at.is_none() && self.spool.next_commit().is_some_and(|due| due <= now.mono) {
+        if self.spool.next_commit().is_some_and(|due| due <= now.mono) {
             self.commit(now);
         }
         if self.heartbeat_due <= now.mono {
@@ -283,6 +317,10 @@ impl Core {
     }
 
     fn report_statistics(&mut self, now: Now) {
+        if self.retry_storage_at.is_some() {
+            // What is held in memory is not in the figures: the next report has both.
+            return;
+        }
         let statistics = self.spool.statistics();
         let gaps = self.spool.gaps_since_report();
         let mut changes = Vec::new();
@@ -319,35 +357,61 @@ impl Core {
         self.watch(outcome, now);
     }
 
+    /// Books gaps and the ends of messages; what storage refuses is kept for its next try.
+    fn book(&mut self, now: Now) {
+        while self.retry_storage_at.is_none()
+            && let Some(landing) = self.unbooked.front().copied()
+        {
+            let outcome = match landing {
+                Landing::Delivered(id, body_len) => self.spool.acknowledge(id, body_len, now),
+                Landing::Refused(id) => self.spool.refuse(id, now),
+            };
+            if outcome.is_ok() {
+                self.unbooked.pop_front();
+            }
+            self.watch(outcome, now);
+        }
+        while self.retry_storage_at.is_none()
+            && let Some(gap) = self.unstored_gaps.front().cloned()
+        {
+            let outcome = self.spool.record_gap(gap, now);
+            if outcome.is_ok() {
+                self.unstored_gaps.pop_front();
+            }
+            self.watch(outcome, now);
+        }
+    }
+
     fn commit(&mut self, now: Now) {
         let outcome = self.spool.commit(now);
-        self.watch(outcome, now);
+        self.watch_commit(outcome);
     }
 
     /// Logs the edges of a storage trouble, and pauses after a failure.
     fn watch<T>(&mut self, outcome: Result<T, SpoolError>, now: Now) {
-        match outcome {
-            Ok(_) => {
-                if self.trouble.take().is_some() {
-                    tracing::info!("storage works again");
-                }
-            }
-            Err(error) => {
-                self.retry_storage_at = Some(now.mono.after(STORAGE_RETRY));
-                self.damaged |= error.is_corrupt();
-                let text = error.to_string();
-                if self.trouble.as_ref() != Some(&text) {
-                    tracing::error!(error = text, "storage failed; events are held in memory and tried again");
-                }
-                self.trouble = Some(text);
-            }
+        if let Err(error) = &outcome {
+            self.retry_storage_at = Some(now.mono.after(STORAGE_RETRY));
+            self.damaged |= error.is_corrupt();
         }
+        let failed = "storage failed; events are held in memory and tried again";
+        log_edges(&mut self.trouble, outcome, failed, "storage works again");
+    }
+
+    /// As [`Core::watch`], for a commit, which the spool itself asks to be repeated.
+    fn watch_commit<T>(&mut self, outcome: Result<T, SpoolError>) {
+        self.damaged |= outcome.as_ref().is_err_and(SpoolError::is_corrupt);
+        let failed = "the state directory takes nothing; a power cut would lose what is new";
+        log_edges(&mut self.commit_trouble, outcome, failed, "the state directory works again");
     }
 
     /// Sends what the schedule wants, up to the window.
     fn pump(&mut self, now: Now) {
-        while self.link_ready && self.sent.len() < WINDOW && self.retry_storage_at.is_none() {
-            let next = match self.resend.pop_front() {
+        if self.retry_link_at.is_some_and(|due| due <= now.mono) {
+            self.retry_link_at = None;
+        }
+        while self.may_send() {
+            let again = self.resend.pop_front();
+            let next = match again {
                 Some(id) => {
                     let noted = self.spool.note_resend();
                     self.watch(noted, now);
@@ -364,6 +428,7 @@ impl Core {
                     if self.to_hub.try_send(ToHub::Send(message)).is_err() {
                         // The link is behind or gone; this message is in flight and waits for its turn.
                         self.resend.push_front(id);
+                        self.retry_link_at = Some(now.mono.after(LINK_RETRY));
                         return;
                     }
                     self.sent.insert(id, body_len);
@@ -373,7 +438,12 @@ impl Core {
                         return;
                     }
                 }
-                Err(error) => self.watch::<()>(Err(error), now),
+                Err(error) => {
+                    if let Some(id) = again {
+                        self.resend.push_front(id);
+                    }
+                    self.watch::<()>(Err(error), now);
+                }
             }
         }
     }
@@ -397,7 +467,7 @@ impl Core {
             low: queue(Queue::Low),
             in_flight: self.spool.in_flight().len(),
             gaps: self.spool.recent_gaps(),
-            storage_trouble: self.trouble.clone(),
+            storage_trouble: self.trouble.clone().or_else(|| self.commit_trouble.clone()),
             unstored: self.unstored.len(),
         }
     }
@@ -407,12 +477,33 @@ impl Core {
         self.retry_storage_at = None;
         let changes = self.pipeline.flush(now);
         self.store(changes, now);
+        self.book(now);
         let status = self.status();
         self.spool.close(now)?;
         Ok(status)
     }
 }
 
+fn log_edges<T>(trouble: &mut Option<String>, outcome: Result<T, SpoolError>, failed: &str, works: &str) {
+    match outcome {
+        Ok(_) => {
+            if trouble.take().is_some() {
+                tracing::info!("{works}");
+            }
+        }
+        Err(error) => {
+            let text = error.to_string();
+            if trouble.as_ref() != Some(&text) {
+                tracing::error!(error = text, "{failed}");
+            }
+            *trouble = Some(text);
+        }
+    }
+}
+
 fn counts(queue: &QueueStatistics) -> QueueCounts {
     QueueCounts { collected: queue.collected, dropped: queue.dropped.clone() }
 }
+
+#[cfg(test)]
+mod trouble_tests;

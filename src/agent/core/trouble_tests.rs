@@ -1,0 +1,139 @@
+//! The core when storage or the link does not work: nothing is lost, and nothing spins.
+
+use jiff::tz::TimeZone;
+
+use super::*;
+use crate::model::ids::AgentId;
+use crate::model::units::{ByteSize, IsoDuration};
+use crate::spool::SpoolOptions;
+use crate::sys::clock::ManualClock;
+
+struct Board {
+    core: Core,
+    clock: Arc<ManualClock>,
+    link: mpsc::Receiver<ToHub>,
+    state: tempfile::TempDir,
+    _runtime: tempfile::TempDir,
+}
+
+impl Board {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap()));
+        let (state, runtime) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let config = Arc::new(AgentConfig {
+            high_priority_message_frequency: IsoDuration::from_secs(1),
+            low_priority_message_frequency: IsoDuration::from_secs(1),
+            ..AgentConfig::default()
+        });
+        let options = SpoolOptions {
+            directory: state.path().join("state"),
+            runtime_directory: Some(runtime.path().to_owned()),
+            cache_limit: config.max_local_cache_size,
+            commit_interval: Duration::from_secs(60),
+            min_free: ByteSize::bytes(0),
+        };
+        let now = clock.now();
+        let (spool, _) = Spool::open(options, now).unwrap();
+        let (to_hub, link) = mpsc::channel(4);
+        let core = Core::new(CoreParts {
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            pipeline: Pipeline::new(&config, TimeZone::UTC, now),
+            config,
+            spool,
+            root: MessageRoot::new("1.0", AgentId::random()),
+            to_hub,
+            heartbeat: Duration::from_secs(10),
+        });
+        Self { core, clock, link, state, _runtime: runtime }
+    }
+
+    fn give(&mut self, input: ToCore) {
+        let now = self.clock.now();
+        self.core.handle(input, now);
+        self.core.turn(now);
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+        let now = self.clock.now();
+        self.core.turn(now);
+    }
+
+    /// A change that becomes one stored event at once.
+    fn collect(&mut self) {
+        let event = crate::model::change::StoredEvent { queue: Queue::Low, hits: 1, body: "{}".into() };
+        let now = self.clock.now();
+        self.core.store(vec![Change::Event(event)], now);
+        self.core.turn(now);
+    }
+
+    /// How long the core would sleep now.
+    fn sleep(&self) -> Duration {
+        let now = self.clock.now().mono;
+        self.core.next_deadline(now).since(now)
+    }
+}
+
+#[test]
+fn what_is_due_does_not_make_it_spin_while_storage_fails() {
+    let mut board = Board::new();
+    board.give(ToCore::LinkReady);
+    board.core.retry_storage_at = Some(board.clock.now().mono.after(STORAGE_RETRY));
+    // The message clocks fire meanwhile, and nothing can be sent.
+    board.pass(2);
+    assert_eq!(board.sleep(), Duration::from_secs(3));
+}
+
+#[test]
+fn a_link_that_takes_nothing_is_asked_once_a_second() {
+    let mut board = Board::new();
+    board.give(ToCore::LinkReady);
+    board.collect();
+    board.link.close();
+    board.pass(2);
+    assert_eq!(board.sleep(), LINK_RETRY);
+    assert_eq!(board.core.spool.in_flight().len(), 1, "it waits for its turn");
+}
+
+#[test]
+fn a_state_directory_that_is_gone_hinders_neither_storing_nor_sending() {
+    let mut board = Board::new();
+    board.give(ToCore::LinkReady);
+    std::fs::remove_dir_all(board.state.path().join("state")).unwrap();
+    board.collect();
+    board.pass(61);
+    assert!(board.core.commit_trouble.is_some(), "the commit must fail");
+    let Ok(ToHub::Send(first)) = board.link.try_recv() else { panic!("not sent") };
+    board.give(ToCore::Delivered(first.id));
+    assert!(board.core.commit_trouble.is_some(), "what works is not what failed");
+    board.collect();
+    assert_eq!(board.core.unstored.len(), 0, "held in memory only");
+    board.pass(1);
+    assert!(matches!(board.link.try_recv(), Ok(ToHub::Send(_))));
+    assert!(board.sleep() > Duration::ZERO);
+    let balance = board.core.spool.balance();
+    assert_eq!((balance.low.collected, balance.low.delivered, balance.low.pending), (2, 1, 1));
+}
+
+#[test]
+fn gaps_and_acknowledgements_wait_for_storage() {
+    let mut board = Board::new();
+    board.give(ToCore::LinkReady);
+    board.collect();
+    board.pass(2);
+    let Ok(ToHub::Send(message)) = board.link.try_recv() else { panic!("not sent") };
+    board.core.retry_storage_at = Some(board.clock.now().mono.after(STORAGE_RETRY));
+    board.give(ToCore::Delivered(message.id));
+    let at = board.clock.now().wall;
+    for number in 0..100 {
+        let source = format!("source {number}");
+        board.give(ToCore::Gap(Gap { source, start: at, end: at, reason: "test".into(), missed_at_most: None }));
+    }
+    board.give(ToCore::Statistics);
+    assert_eq!(board.core.unstored_gaps.len(), UNSTORED_GAPS);
+    assert_eq!(board.core.unstored, [], "figures without what is held in memory");
+    assert_eq!(board.core.spool.balance().low.delivered, 0);
+    board.pass(5);
+    assert_eq!(board.core.spool.recent_gaps().len(), UNSTORED_GAPS);
+    assert_eq!((board.core.spool.balance().low.delivered, board.core.spool.in_flight().len()), (1, 0));
+}
