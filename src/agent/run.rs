@@ -300,11 +300,11 @@ impl Running {
                 );
                 self.set_health(choice.health());
             }
-            CaptureNews::Ended { failure, last_good } => {
+            CaptureNews::Ended { failure, worked, unwatched_since } => {
                 self.capture.running = None;
                 if let Some(failure) = failure {
-                    self.capture.gap_from = last_good.or(self.capture.gap_from).or(Some(self.clock.now().wall));
-                    self.capture.failures = if last_good.is_some() { 1 } else { self.capture.failures + 1 };
+                    self.capture.gap_from = unwatched_since.or(Some(self.clock.now().wall));
+                    self.capture.failures = if worked { 1 } else { self.capture.failures + 1 };
                     let pause = LONGEST_RETRY.min(Duration::from_secs(1 << self.capture.failures.min(9)));
                     tracing::error!(failure, retry_in_seconds = pause.as_secs(), "process source failed");
                     self.set_health(process_health(HealthState::Unavailable, String::new(), failure));
