@@ -209,7 +209,11 @@ mod tests {
         let (news, from_news) = mpsc::channel(16);
         let clock = Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap()));
         let host = Host::rooted(root);
-        (CaptureParts { wanted: ProcessSource::Poll, host, clock, core, news, pulse: Arc::default() }, from_core, from_news)
+        (
+            CaptureParts { wanted: ProcessSource::Poll, host, clock, core, news, pulse: Arc::default() },
+            from_core,
+            from_news,
+        )
     }
 
     #[test]
