@@ -27,6 +27,3 @@ pub mod pipeline;
 pub mod settings;
 pub mod spool;
 pub mod sys;
-
-/// The version of this program.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -12,10 +12,10 @@ use flume::{Receiver, RecvTimeoutError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::hub::traffic::{ToHub, WINDOW};
-use crate::model::change::{Change, OpenAggregate};
+use crate::model::change::Change;
 use crate::model::event::{Observation, Snapshot};
 use crate::model::ids::MessageId;
-use crate::model::loss::{DropReason, Gap, Queue};
+use crate::model::loss::{Gap, Queue};
 use crate::model::message::MessageRoot;
 use crate::model::payload::MessageStatistics;
 use crate::model::problem::Problem;
@@ -28,6 +28,7 @@ use crate::spool::{QueueStatistics, Spool, SpoolError};
 use crate::sys::clock::Clock;
 
 use super::status::{CoreStatus, QueueStatus};
+use super::unstored::limit_unstored;
 
 /// What the core is told.
 #[derive(Debug)]
@@ -354,14 +355,14 @@ impl Core {
     fn store(&mut self, changes: Vec<Change>, now: Now) {
         self.unstored.extend(changes);
         if self.unstored.is_empty() || self.retry_storage_at.is_some() {
-            limit_unstored(&mut self.unstored, UNSTORED_LIMIT);
+            limit_unstored(&mut self.unstored, UNSTORED_LIMIT, |key| self.spool.has_aggregate(key));
             return;
         }
         let outcome = self.spool.apply(&self.unstored, now);
         if outcome.is_ok() {
             self.unstored.clear();
         } else {
-            limit_unstored(&mut self.unstored, UNSTORED_LIMIT);
+            limit_unstored(&mut self.unstored, UNSTORED_LIMIT, |key| self.spool.has_aggregate(key));
         }
         self.watch(outcome, now);
     }
@@ -514,79 +515,5 @@ fn counts(queue: &QueueStatistics) -> QueueCounts {
     QueueCounts { collected: queue.collected, dropped: queue.dropped.clone() }
 }
 
-/// Keeps at most `limit` changes: superseded aggregates go first, then events, which are booked as lost.
-fn limit_unstored(changes: &mut Vec<Change>, limit: usize) {
-    if changes.len() <= limit {
-        return;
-    }
-    let mut newest: BTreeMap<String, OpenAggregate> = BTreeMap::new();
-    let mut lost: BTreeMap<Queue, u64> = BTreeMap::new();
-    let mut kept = Vec::new();
-    let surplus = changes.len() - limit / 2;
-    for (i, change) in changes.drain(..).enumerate() {
-        match change {
-            Change::Aggregate(aggregate) => {
-                newest.insert(aggregate.key.clone(), aggregate);
-            }
-            Change::Event(event) if i < surplus => *lost.entry(event.queue).or_default() += event.hits,
-            Change::Drop { queue, hits, reason: DropReason::StorageFailed } => *lost.entry(queue).or_default() += hits,
-            Change::Close { key, event } => {
-                // The close must follow its aggregate, or its hits are never booked.
-                if let Some(aggregate) = newest.remove(&key) {
-                    kept.push(Change::Aggregate(aggregate));
-                }
-                kept.push(Change::Close { key, event });
-            }
-            other => kept.push(other),
-        }
-    }
-    changes.extend(lost.into_iter().map(|(queue, hits)| Change::Drop {
-        queue,
-        hits,
-        reason: DropReason::StorageFailed,
-    }));
-    changes.extend(kept);
-    changes.extend(newest.into_values().map(Change::Aggregate));
-}
-
 #[cfg(test)]
 mod trouble_tests;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::change::StoredEvent;
-
-    fn event(hits: u64) -> Change {
-        Change::Event(StoredEvent { queue: Queue::Low, hits, body: "{}".into() })
-    }
-
-    #[test]
-    fn what_storage_refuses_is_bounded_and_booked() {
-        let mut changes: Vec<Change> = (0..10).map(|_| event(2)).collect();
-        changes.push(Change::Aggregate(OpenAggregate {
-            key: "k".into(),
-            queue: Queue::High,
-            hits: 1,
-            state: String::new(),
-        }));
-        changes.push(Change::Aggregate(OpenAggregate {
-            key: "k".into(),
-            queue: Queue::High,
-            hits: 5,
-            state: String::new(),
-        }));
-        limit_unstored(&mut changes, 8);
-        let (mut events, mut lost, mut aggregate) = (0, 0, 0);
-        for change in &changes {
-            match change {
-                Change::Event(e) => events += e.hits,
-                Change::Drop { hits, reason: DropReason::StorageFailed, .. } => lost += hits,
-                Change::Aggregate(a) => aggregate = a.hits,
-                other => panic!("{other:?}"),
-            }
-        }
-        assert_eq!((events + lost, aggregate), (20, 5));
-        assert!(changes.len() <= 8, "{}", changes.len());
-    }
-}

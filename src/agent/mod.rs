@@ -1,19 +1,19 @@
 //! Floor 4: the composition root. It joins the rooms with channels of `model` types, supervises them, and stops them
 //! in order: collectors, pipeline, spool, last report, MQTT disconnect.
 //!
-//! Threads: the caller's tokio runtime (hub link, twin, snapshots' schedule), the core ([`core`]), and the capture
-//! thread ([`capture`]).
+//! Threads: the caller's tokio runtime (hub link, twin, snapshots' schedule), the core (`core.rs`), and the capture
+//! thread (`capture.rs`).
 
 mod capture;
 mod configuration;
 mod core;
 mod report;
+mod run;
+mod snapshots;
 mod start;
 mod status;
+mod unstored;
 mod watchdog;
 
 pub use start::{Agent, AgentError, AgentOptions, Handle};
 pub use status::{CoreStatus, LinkStatus, QueueStatus, Status, TwinStatus};
-
-mod run;
-mod snapshots;

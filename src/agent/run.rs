@@ -324,7 +324,7 @@ impl Running {
         if !self.announced {
             self.announced = true;
             notify::ready();
-            tracing::info!(version = crate::VERSION, pid = std::process::id(), "agent is running");
+            tracing::info!(version = crate::model::VERSION, pid = std::process::id(), "agent is running");
         }
     }
 

@@ -172,7 +172,7 @@ impl Handle {
         let now = self.clock.now();
         let views = self.shared.views.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Status {
-            version: crate::VERSION.to_owned(),
+            version: crate::model::VERSION.to_owned(),
             agent_id: self.shared.agent_id.to_string(),
             pid: std::process::id(),
             started_utc: self.shared.started.wall.utc_text(),
@@ -237,7 +237,7 @@ impl Agent {
 
         let (to_hub, hub_inbox) = mpsc::channel(WINDOW * 4);
         let (core, core_inbox) = flume::bounded(CORE_QUEUE);
-        let root = MessageRoot::new(crate::VERSION, agent_id);
+        let root = MessageRoot::new(crate::model::VERSION, agent_id);
         let mut machine = Core::new(CoreParts {
             clock: Arc::clone(&clock),
             config: Arc::clone(&config),
@@ -267,7 +267,7 @@ impl Agent {
             messages: settings.hub.messages,
             sas_life: SAS_LIFE,
             clock: Arc::clone(&clock),
-            product: format!("twinward/{}", crate::VERSION),
+            product: format!("twinward/{}", crate::model::VERSION),
         };
         let handle = Handle { core: core.clone(), shared: Arc::clone(&shared), clock: Arc::clone(&clock) };
         let agent = Self {

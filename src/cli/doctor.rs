@@ -184,7 +184,7 @@ impl Doctor {
                 messages: settings.hub.messages,
                 sas_life: TOKEN_LIFE,
                 clock: Arc::clone(&self.clock),
-                product: format!("twinward/{}", env!("CARGO_PKG_VERSION")),
+                product: format!("twinward/{}", crate::model::VERSION),
             };
             self.report.add_all(sign_in::sign_in(options).await)?;
         }

@@ -27,7 +27,7 @@ fn build() -> Build {
         "unknown"
     };
     Build {
-        version: env!("CARGO_PKG_VERSION"),
+        version: crate::model::VERSION,
         target: format!("{}-{}-{library}{abi}", std::env::consts::ARCH, std::env::consts::OS),
         features: if cfg!(feature = "lab") { vec!["lab"] } else { Vec::new() },
         tls: "rustls with ring",

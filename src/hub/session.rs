@@ -7,7 +7,7 @@
 //! ```
 //!
 //! * A twin that cannot be had does not hold back messages: the session is ready as soon as the first GET was answered
-//!   or has failed once; the GET goes on beside.
+//!   or has failed once, at the latest after 10 s; the GET goes on beside.
 //! * MQTT cannot renew a token in place. At 80 to 85 % of its life the session signs in anew, as soon as nothing is
 //!   unacknowledged, and sends nothing new until then; at 95 % in any case.
 //! * A message counts as delivered on its own PUBACK on the connection that carried it, and at no other time.

@@ -17,6 +17,8 @@ use crate::model::time::Mono;
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(60);
+/// How long messages wait for the first answer of a connection.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long after a change the twin is asked for, to learn what a replacement removed.
 const CONFIRM: Duration = Duration::from_secs(5);
 /// Least time between two GETs, whatever the hub sends.
@@ -51,8 +53,11 @@ pub(super) struct TwinSync {
     document: TwinDocument,
     next_rid: u32,
     connected: bool,
-    /// The first GET of this connection was answered, or failed once: messages need not wait for it any longer.
+    /// The first GET of this connection was answered, failed once, or took too long: messages need not wait for it any
+    /// longer.
     tried: bool,
+    /// When the first GET of this connection takes too long for them.
+    patience_until: Option<Mono>,
     pending: Option<Pending>,
     get_at: Option<Mono>,
     last_get: Option<Mono>,
@@ -75,6 +80,7 @@ impl TwinSync {
             next_rid: 1,
             connected: false,
             tried: false,
+            patience_until: None,
             pending: None,
             get_at: None,
             last_get: None,
@@ -92,6 +98,7 @@ impl TwinSync {
     pub(super) fn connected(&mut self, now: Mono) {
         self.connected = true;
         self.tried = false;
+        self.patience_until = Some(now.after(PATIENCE));
         self.fresh = false;
         self.unannounced = true;
         self.last_get = None;
@@ -155,6 +162,7 @@ impl TwinSync {
         if !self.connected {
             return;
         }
+        self.tried |= self.patience_until.is_some_and(|at| now >= at);
         if let Some(pending) = self.pending.take_if(|p| now >= p.until) {
             let late = format!("no answer within {} s", ANSWER.as_secs());
             match pending.request {
@@ -181,11 +189,12 @@ impl TwinSync {
         if !self.connected {
             return None;
         }
+        let patience = self.patience_until.filter(|_| !self.tried);
         if let Some(pending) = &self.pending {
-            return Some(pending.until);
+            return Some(patience.map_or(pending.until, |at| at.min(pending.until)));
         }
         let report = self.report_at.filter(|_| self.dirty && self.fresh && self.wanted.is_some());
-        [self.get_at, report].into_iter().flatten().min()
+        [patience, self.get_at, report].into_iter().flatten().min()
     }
 
     fn start(&mut self, now: Mono, request: Request) -> u32 {

@@ -11,3 +11,6 @@ pub mod problem;
 pub mod secret;
 pub mod time;
 pub mod units;
+
+/// The version of this program, as messages and the reported twin carry it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -43,7 +43,7 @@ pub fn max_body(config: &AgentConfig) -> usize {
 /// The largest event in bytes: it fits a message of its own.
 #[must_use]
 pub fn max_event(config: &AgentConfig) -> usize {
-    let root = MessageRoot::new(env!("CARGO_PKG_VERSION"), AgentId::random());
+    let root = MessageRoot::new(crate::model::VERSION, AgentId::random());
     max_body(config).saturating_sub(root.overhead() + ROOT_RESERVE)
 }
 

@@ -2,14 +2,16 @@
 
 use super::keys::KEYS;
 
-/// A `twinward.toml` in which every key is explained and commented out; loading it changes nothing.
+/// A `twinward.toml` in which every key is explained and commented out; loading it changes nothing. The package ships it
+/// as `packaging/twinward.toml`, byte for byte.
 #[must_use]
 pub fn sample() -> String {
     let mut text = String::from(
-        "# Configuration of twinward. Each commented line shows a default or an example; remove the # to
-         # set it.\n\
-         # Later sources win: /usr/lib/twinward/twinward.toml, this file, conf.d/*.toml beside it in order, environment\n\
-         # variables such as TWINWARD_HUB__PORT. `twinward check` prints what is in force and everything that is wrong.\n",
+        "# twinward: local configuration. A line such as `#port = 8883` shows a default; remove the # to set it. What is\n\
+         # marked as an example has no default. What is collected, how often and how much is set in the module twin, not here.\n\
+         # Later sources win: built-in, /usr/lib/twinward/twinward.toml, this file, conf.d/*.toml beside it in order,\n\
+         # environment variables such as TWINWARD_HUB__PORT. After a change: twinward check && systemctl restart twinward\n\
+         # This file is the output of `twinward check --sample`.\n",
     );
     let mut section = "";
     for key in KEYS {
@@ -27,4 +29,23 @@ pub fn sample() -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_packaged_file_is_the_sample() {
+        let packaged = include_str!("../../packaging/twinward.toml");
+        assert!(packaged == sample(), "run: cargo run -- check --sample > packaging/twinward.toml");
+    }
+
+    #[test]
+    fn no_line_of_the_sample_is_a_surprise() {
+        for line in sample().lines() {
+            let fine = line.is_empty() || line.starts_with(['#', '[']);
+            assert!(fine && line.chars().count() <= 120, "{line}");
+        }
+    }
 }

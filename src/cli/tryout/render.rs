@@ -75,7 +75,11 @@ fn process(item: &Value) -> String {
         line => line,
     };
     let hits = hits.map(|h| format!(" ({h} times)")).unwrap_or_default();
-    format!("{user}: {line}{hits}  [{}]", text(&item["Executable"]))
+    let executable = match text(&item["Executable"]) {
+        path if path.is_empty() => String::new(),
+        path => format!("  [{path}]"),
+    };
+    format!("{user}: {line}{hits}{executable}")
 }
 
 fn text(value: &Value) -> String {

@@ -41,7 +41,7 @@ impl Screen {
         self.say(&format!("the twin has short times, so that you see something soon: {}", changed.join(", ")))?;
         self.say("`sleep 2` is started every 5 s, so that a quiet machine has something to show")?;
         if !rustix::process::geteuid().is_root() {
-            self.say("without root: processes are found by looking once a second, and other users' sockets have no owner; root (or CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH) adds every process start and every owner")?;
+            self.say("without root the programs and sockets of other users have no executable and no owner, and before Linux 6.6 processes are only found by looking once a second; root (or CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH) adds them")?;
         }
         self.say("type `set KEY VALUE`, `twin`, `status` or `quit`; Ctrl-C ends it")
     }

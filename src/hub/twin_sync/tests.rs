@@ -131,6 +131,20 @@ fn a_refused_silent_or_broken_get_is_repeated_with_growing_waits() {
 }
 
 #[test]
+fn messages_wait_ten_seconds_for_a_silent_get_and_it_goes_on() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.deadline(), 10);
+    assert_eq!(bench.tick(9), []);
+    assert!(!bench.sync.tried());
+    assert_eq!(bench.tick(10), []);
+    assert!(bench.sync.tried());
+    assert_eq!(bench.deadline(), 60, "the answer may still come");
+    assert_eq!(bench.answer(30, 1, 200, &twin(1, json!({"a": 1}), &json!({}))), [desired(json!({"a": 1}), 1)]);
+    bench.sync.connected(at(40));
+    assert!(!bench.sync.tried(), "each connection asks first");
+}
+
+#[test]
 fn only_the_latest_difference_is_reported() {
     let mut bench = Bench::with_twin(&json!({"conf": {"a": 1, "old": 1}, "foreign": 1}));
     bench.sync.want(map(json!({"conf": {"a": 0}})));

@@ -1,0 +1,194 @@
+//! Each event is delivered, and counted once, whatever becomes of acknowledgements and connections.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use tokio::task::JoinSet;
+use twinward::control::Request;
+use twinward::lab::{Happening, PubAckFault, TwinFault, Why};
+
+use crate::harness::{Agent, Hub, PROVOKED, Place, Received, keys};
+
+async fn pair() -> (Hub, Agent) {
+    let mut hub = Hub::start().await;
+    let agent = Place::new(&hub).start();
+    agent.linked().await;
+    hub.taken(1).await;
+    (hub, agent)
+}
+
+fn mids(messages: &[Received]) -> BTreeSet<String> {
+    messages.iter().map(|message| message.mid.clone()).collect()
+}
+
+#[tokio::test]
+async fn what_was_not_acknowledged_comes_again_as_it_was() {
+    let (mut hub, agent) = pair().await;
+    agent.books_agree(&mut hub).await;
+    hub.faults(|faults| faults.pub_ack = PubAckFault::Withhold);
+    hub.provoke("held");
+    let first = hub.provoked("held").await;
+    let status = agent.status("it is on the wire", |s| (s["inFlight"].as_u64() > Some(0)).then(|| s.clone())).await;
+    let pending = status["balance"]["low"]["pending"].as_u64().unwrap();
+    assert!(pending >= PROVOKED as u64, "{status}");
+    let mark = hub.mark();
+    hub.faults(|faults| faults.pub_ack = PubAckFault::None);
+    hub.kick();
+    hub.connected(mark).await;
+    agent.books_agree(&mut hub).await;
+    for message in &first {
+        let same: Vec<_> = hub.messages().into_iter().filter(|m| m.mid == message.mid).collect();
+        assert!(same.len() == 2 && same.iter().all(|m| m == message), "{same:#?}");
+    }
+}
+
+#[tokio::test]
+async fn late_doubled_and_swapped_acknowledgements_are_each_counted_once() {
+    let (mut hub, agent) = pair().await;
+    for (mark, fault) in
+        [("late", PubAckFault::LateMs(300)), ("swapped", PubAckFault::OutOfOrder), ("doubled", PubAckFault::Duplicate)]
+    {
+        hub.faults(|faults| faults.pub_ack = fault);
+        // More than fits into one message.
+        let before = hub.messages().len();
+        for part in ["a", "b"] {
+            hub.provoke(&format!("{mark}-{part}"));
+        }
+        for part in ["a", "b"] {
+            hub.provoked(&format!("{mark}-{part}")).await;
+        }
+        agent.books_agree(&mut hub).await;
+        let messages = hub.messages().split_off(before);
+        let connects = hub.seen().iter().filter(|what| matches!(what, Happening::Connected { .. })).count();
+        // The second acknowledgement is one of nothing, which breaks the protocol: it costs the connection, and then
+        // the rest comes again. It never costs or doubles an event.
+        if fault != PubAckFault::Duplicate {
+            assert_eq!(connects, 1, "{mark}");
+            let came: Vec<_> = messages.iter().map(|m| (&m.mid, m.events.len())).collect();
+            assert!(came.len() > 1 && mids(&messages).len() == came.len(), "{mark}: {came:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_closes_at_any_byte_loses_nothing() {
+    let mut all = JoinSet::new();
+    // Within CONNECT; after it; within the subscriptions; within messages.
+    for byte in [12, 350, 450, 1200, 3000, 5000, 9000, 12_000] {
+        all.spawn(async move {
+            let mut hub = Hub::start().await;
+            hub.faults(|faults| faults.close_at_byte = Some(byte));
+            let agent = Place::new(&hub).start();
+            if byte > 2000 {
+                // More than the agent says by itself.
+                agent.linked().await;
+                hub.provoke("more");
+                hub.provoke("still more");
+            }
+            hub.until(&format!("the end at byte {byte}"), |seen| {
+                let ended = |what: &Happening| match what {
+                    Happening::Disconnected(why) => *why == Why::ClosedAtByte(byte),
+                    Happening::Refused { reason, .. } => reason.contains(&format!("byte {byte}")),
+                    _ => false,
+                };
+                seen.iter().any(ended).then_some(())
+            })
+            .await;
+            agent.linked().await;
+            hub.provoke("after");
+            hub.provoked("after").await;
+            agent.books_agree(&mut hub).await;
+        });
+    }
+    while let Some(done) = all.join_next().await {
+        done.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn five_kicks_lose_nothing_and_each_is_told_on_one_line() {
+    let (mut hub, agent) = pair().await;
+    for n in 1..=5 {
+        let mark = hub.mark();
+        let version = hub.provoke(&format!("kick-{n}"));
+        hub.taken(version).await;
+        hub.kick();
+        hub.connected(mark).await;
+    }
+    agent.linked().await;
+    for n in 1..=5 {
+        hub.provoked(&format!("kick-{n}")).await;
+    }
+    agent.books_agree(&mut hub).await;
+    let told = agent.lines("link down: the connection was closed by the other side");
+    assert_eq!(told.len(), 5, "{}", agent.log());
+}
+
+#[tokio::test]
+async fn a_hub_that_reads_nothing_is_waited_for() {
+    let (mut hub, agent) = pair().await;
+    hub.faults(|faults| faults.stall = true);
+    hub.provoke("stalled");
+    let waits = |status: &serde_json::Value| {
+        let low = &status["balance"]["low"]["pending"];
+        (low.as_u64() >= Some(PROVOKED as u64) && status["inFlight"].as_u64() > Some(0)).then_some(())
+    };
+    agent.status("it is on the wire", waits).await;
+    assert!(!hub.messages().iter().any(|m| m.events.iter().any(|e| e["Name"] == "ConfigurationError")));
+    hub.faults(|faults| faults.stall = false);
+    hub.provoked("stalled").await;
+    agent.books_agree(&mut hub).await;
+    let connects = hub.seen().iter().filter(|what| matches!(what, Happening::Connected { .. })).count();
+    assert_eq!(connects, 1, "the same connection goes on");
+}
+
+/// Judges that messages go while the twin cannot be had, and that the twin is taken when it can.
+async fn goes_without_the_twin(fault: TwinFault) {
+    let mut hub = Hub::start().await;
+    hub.faults(|faults| faults.twin_get = Some(fault));
+    let mut agent = Place::new(&hub).start();
+    agent.linked().await;
+    assert_eq!(agent.ask(Request::Flush).await.unwrap(), json!({"flushing": true}));
+    hub.until("a message", |seen| {
+        assert!(!seen.iter().any(|what| matches!(what, Happening::Reported { .. })), "against what was it compared?");
+        seen.iter().any(|what| matches!(what, Happening::Telemetry(_))).then_some(())
+    })
+    .await;
+    agent.status("acknowledged", |status| (status["inFlight"] == 0).then_some(())).await;
+    hub.faults(|faults| faults.twin_get = None);
+    if fault != TwinFault::Silence {
+        agent.says("the twin cannot be read; the configuration in force stays").await;
+        hub.taken(1).await;
+        agent.books_agree(&mut hub).await;
+    }
+}
+
+#[tokio::test]
+async fn messages_do_not_wait_for_a_twin_that_is_refused() {
+    tokio::join!(goes_without_the_twin(TwinFault::Status(429)), goes_without_the_twin(TwinFault::Status(500)));
+}
+
+#[tokio::test]
+async fn messages_do_not_wait_long_for_a_twin_that_never_comes() {
+    goes_without_the_twin(TwinFault::Silence).await;
+}
+
+#[tokio::test]
+async fn a_report_that_the_hub_put_off_is_sent_again() {
+    let mut hub = Hub::start().await;
+    hub.faults(|faults| faults.twin_report = Some(TwinFault::Status(429)));
+    let mut agent = Place::new(&hub).start();
+    let refused = |seen: &[Happening]| {
+        seen.iter().any(|what| matches!(what, Happening::ReportRefused { status: Some(429), .. })).then_some(())
+    };
+    hub.until("a report that is put off", refused).await;
+    agent.says("reported properties not taken").await;
+    hub.faults(|faults| faults.twin_report = None);
+    hub.taken(1).await;
+    // Only what the agent itself thinks is compared: the hub has the whole of it.
+    hub.provoke("after");
+    hub.provoked("after").await;
+    agent.books_agree(&mut hub).await;
+    let version = hub.patch_desired(keys([("hubResourceId", json!("again"))])).unwrap();
+    hub.taken(version).await;
+}

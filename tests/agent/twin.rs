@@ -1,0 +1,261 @@
+//! The desired twin as the agent takes it: what is applied, what is refused and how that is told.
+
+use serde_json::{Value, json};
+use twinward::lab::Happening;
+
+use crate::harness::{Agent, Hub, OBJECT, Place, eventually, keys};
+
+async fn pair() -> (Hub, Agent) {
+    let mut hub = Hub::start().await;
+    let agent = Place::new(&hub).start();
+    agent.linked().await;
+    hub.taken(1).await;
+    (hub, agent)
+}
+
+/// The reported value of a key.
+fn value<'a>(reported: &'a Value, key: &str) -> &'a Value {
+    &reported[OBJECT][key]["value"]
+}
+
+/// The problem that is reported for a key.
+fn problem<'a>(reported: &'a Value, key: &str) -> Option<&'a Value> {
+    reported["twinward"]["problems"].as_array()?.iter().find(|problem| problem["key"] == key)
+}
+
+/// Waits for the ConfigurationError event about a key; gives its payload item.
+async fn told(hub: &mut Hub, key: &str) -> Value {
+    eventually(&format!("a ConfigurationError about {key}"), || {
+        let found = hub.events().into_values().find(|e| e["Payload"][0]["ConfigurationName"] == key);
+        std::future::ready(found.map(|event| {
+            assert_eq!((&event["Name"], &event["EventType"]), (&json!("ConfigurationError"), &json!("Operational")));
+            event["Payload"][0].clone()
+        }))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn each_bad_key_is_told_and_its_good_neighbours_are_applied() {
+    let (mut hub, agent) = pair().await;
+    let version = hub
+        .patch_desired(keys([
+            ("snapshotFrequency", json!("often")),
+            ("maxLocalCacheSizeInBytes", json!("4 MB")),
+            ("eventPriorityLogin", json!(3)),
+            ("aggregationEnabledProcessCreate", json!("yes")),
+            ("eventPriorityLocalUsers", json!("Low")),
+            ("lowPriorityMessageFrequency", json!("PT2S")),
+        ]))
+        .unwrap();
+    hub.taken(version).await;
+    let reported = hub.reported_now();
+    let bad = [
+        ("snapshotFrequency", "PT13H", "an ISO-8601 duration such as PT7M, from PT5S to P365D"),
+        ("maxLocalCacheSizeInBytes", "2560000", "a whole number from 8192 to 1073741824"),
+        ("eventPriorityLogin", "High", "High, Low or Off"),
+        ("aggregationEnabledProcessCreate", "true", "true or false"),
+    ];
+    assert_eq!(reported["twinward"]["problemCount"], bad.len());
+    for (key, in_force, expected) in bad {
+        let problem = problem(&reported, key).unwrap();
+        assert_eq!(problem["kind"], "TypeMismatch", "{problem}");
+        assert_eq!(problem["inForce"], in_force, "{problem}");
+        assert_eq!(problem["expected"], expected, "{problem}");
+        assert_eq!(problem["given"], hub.desired()[OBJECT][key].to_string(), "{problem}");
+        let item = told(&mut hub, key).await;
+        assert_eq!((&item["ErrorType"], &item["UsedConfiguration"]), (&json!("TypeMismatch"), &json!(in_force)));
+        assert!(item["Message"].as_str().unwrap().contains(expected), "{item}");
+    }
+    assert_eq!(value(&reported, "snapshotFrequency"), "PT13H");
+    assert_eq!(value(&reported, "eventPriorityLocalUsers"), "Low");
+    assert_eq!(value(&reported, "lowPriorityMessageFrequency"), "PT2S");
+
+    // All is well again: no problem is left, and no further event was made.
+    let mend = keys([
+        ("snapshotFrequency", json!("PT1H")),
+        ("maxLocalCacheSizeInBytes", json!(4_000_000)),
+        ("eventPriorityLogin", json!("Low")),
+        ("aggregationEnabledProcessCreate", json!(false)),
+    ]);
+    let version = hub.patch_desired(mend).unwrap();
+    hub.taken(version).await;
+    assert_eq!(hub.reported_now()["twinward"]["problems"], json!([]));
+    agent.books_agree(&mut hub).await;
+    let errors = hub.events().into_values().filter(|e| e["Name"] == "ConfigurationError").count();
+    assert_eq!(errors, bad.len());
+}
+
+#[tokio::test]
+async fn values_without_their_object_are_refused_and_the_object_itself_may_be_anything() {
+    let (mut hub, agent) = pair().await;
+    let version =
+        hub.patch_desired(json!({ OBJECT: {"snapshotFrequency": "PT1H", "hubResourceId": {"value": "kept"}} }));
+    hub.taken(version.unwrap()).await;
+    let reported = hub.reported_now();
+    assert_eq!(problem(&reported, "snapshotFrequency").unwrap()["given"], "\"PT1H\"");
+    assert_eq!(value(&reported, "snapshotFrequency"), "PT13H");
+    assert_eq!(value(&reported, "hubResourceId"), "kept");
+    assert!(
+        told(&mut hub, "snapshotFrequency").await["Message"].as_str().unwrap().contains("an object {\"value\": …}")
+    );
+
+    for object in [json!("a text"), json!([1, 2]), json!(7)] {
+        let version = hub.patch_desired(json!({ OBJECT: object })).unwrap();
+        hub.taken(version).await;
+        let reported = hub.reported_now();
+        let problem = problem(&reported, OBJECT).unwrap();
+        assert_eq!(problem["inForce"], "the configuration from before");
+        assert_eq!(value(&reported, "hubResourceId"), "kept", "everything stays in force");
+    }
+    let item = told(&mut hub, OBJECT).await;
+    assert!(item["Message"].as_str().unwrap().contains("an object with one member for each property"), "{item}");
+    agent.books_agree(&mut hub).await;
+}
+
+#[tokio::test]
+async fn sizes_out_of_bounds_are_refused_at_each_bound() {
+    let (mut hub, agent) = pair().await;
+    for (key, value) in [
+        ("maxMessageSizeInBytes", json!(8191)),
+        ("maxMessageSizeInBytes", json!(262_145)),
+        ("maxMessageSizeInBytes", json!(-1)),
+        ("maxMessageSizeInBytes", json!(8192.5)),
+        ("maxLocalCacheSizeInBytes", json!(8191)),
+        ("maxLocalCacheSizeInBytes", json!(1_073_741_825)),
+        ("snapshotFrequency", json!("PT4S")),
+        ("highPriorityMessageFrequency", json!("PT0S")),
+        ("lowPriorityMessageFrequency", json!("P1M")),
+    ] {
+        let before = hub.reported_now()[OBJECT][key].clone();
+        let version = hub.patch_desired(keys([(key, value.clone())])).unwrap();
+        hub.taken(version).await;
+        let reported = hub.reported_now();
+        assert!(problem(&reported, key).is_some(), "{key} = {value}: {reported:#}");
+        assert_eq!(reported[OBJECT][key], before, "{key} = {value}");
+    }
+    let version = hub
+        .patch_desired(keys([("maxMessageSizeInBytes", json!(262_144)), ("maxLocalCacheSizeInBytes", json!(262_144))]))
+        .unwrap();
+    hub.taken(version).await;
+    let reported = hub.reported_now();
+    assert!(problem(&reported, "maxMessageSizeInBytes").is_none(), "{reported:#}");
+    assert_eq!(value(&reported, "maxMessageSizeInBytes"), 262_144);
+    assert_eq!(value(&reported, "maxLocalCacheSizeInBytes"), 262_144);
+    agent.books_agree(&mut hub).await;
+}
+
+#[tokio::test]
+async fn a_deep_twin_and_unknown_keys_harm_nothing() {
+    let (mut hub, agent) = pair().await;
+    // As deep as the hub lets through: ten levels below the section.
+    let deep = (0..9).fold(json!({"value": 1}), |inner, _| json!({ "level": inner }));
+    assert!(hub.patch_desired(json!({ "a": { "b": deep } })).is_err(), "the hub itself refuses more");
+    let version = hub
+        .patch_desired(json!({ OBJECT: {"snapshotFrequenzy": {"value": "PT1H"}, "tower": deep["level"]["level"]} }))
+        .unwrap();
+    hub.taken(version).await;
+    let reported = hub.reported_now();
+    let unknown = problem(&reported, "snapshotFrequenzy").unwrap();
+    assert_eq!((&unknown["kind"], &unknown["inForce"]), (&json!("Unknown"), &json!("")));
+    assert!(unknown["expected"].as_str().unwrap().contains("perhaps snapshotFrequency"), "{unknown}");
+    assert!(problem(&reported, "tower").is_some());
+    agent.books_agree(&mut hub).await;
+    assert!(!hub.events().values().any(|e| e["Name"] == "ConfigurationError"), "not a published kind of error");
+}
+
+#[tokio::test]
+async fn a_twin_that_is_too_large_is_told_and_what_is_in_force_stays() {
+    let (mut hub, mut agent) = pair().await;
+    // 32 KiB by the hub's count, which takes a control character as one byte; as JSON text it has six.
+    let text = "\u{1}".repeat(4000);
+    let large: Value = (0..7).map(|n| (format!("text{n}"), json!(text))).collect::<serde_json::Map<_, _>>().into();
+    hub.patch_desired(json!({ "large": large })).unwrap();
+    let line = agent.says("the twin cannot be read; the configuration in force stays").await;
+    assert!(line.contains("remove what is not needed from the desired properties"), "{line}");
+    agent.books_agree(&mut hub).await;
+    assert_eq!(hub.reported_now()["twinward"]["desiredVersion"], 1);
+    // It asks again with pauses, and takes the twin when it is small again.
+    let asked = hub.seen().iter().filter(|what| matches!(what, Happening::TwinRead { .. })).count();
+    assert!(asked <= 4, "{asked} requests for the twin");
+    let version = hub.patch_desired(json!({"large": null, OBJECT: {"hubResourceId": {"value": "small"}}})).unwrap();
+    hub.taken(version).await;
+    assert_eq!(value(&hub.reported_now(), "hubResourceId"), "small");
+    let connects = hub.seen().iter().filter(|what| matches!(what, Happening::Connected { .. })).count();
+    assert_eq!(connects, 1, "the link stood all the time");
+}
+
+#[tokio::test]
+async fn a_missed_notice_is_healed_by_asking_for_the_twin() {
+    let (mut hub, _agent) = pair().await;
+    hub.faults(|faults| faults.miss_desired_notices = true);
+    hub.patch_desired(keys([("hubResourceId", json!("missed"))])).unwrap();
+    hub.faults(|faults| faults.miss_desired_notices = false);
+    let version = hub.patch_desired(keys([("snapshotFrequency", json!("PT2H"))])).unwrap();
+    hub.taken(version).await;
+    let reported = hub.reported_now();
+    assert_eq!(value(&reported, "hubResourceId"), "missed");
+    assert_eq!(value(&reported, "snapshotFrequency"), "PT2H");
+}
+
+#[tokio::test]
+async fn a_notice_that_comes_twice_is_taken_once() {
+    let (mut hub, mut agent) = pair().await;
+    hub.faults(|faults| faults.duplicate_desired_notices = true);
+    let version = hub.patch_desired(keys([("snapshotFrequency", json!("twice"))])).unwrap();
+    hub.taken(version).await;
+    let version = hub.patch_desired(keys([("snapshotFrequency", json!("PT2H"))])).unwrap();
+    hub.taken(version).await;
+    agent.says("desired configuration received version=3").await;
+    assert_eq!(agent.lines("desired configuration received version=2").len(), 1, "{}", agent.log());
+    assert_eq!(agent.lines("desired configuration received version=3").len(), 1, "{}", agent.log());
+    told(&mut hub, "snapshotFrequency").await;
+    agent.books_agree(&mut hub).await;
+    assert_eq!(hub.events().values().filter(|e| e["Name"] == "ConfigurationError").count(), 1);
+}
+
+#[tokio::test]
+async fn a_change_while_disconnected_is_taken_at_the_next_sign_in() {
+    let (mut hub, agent) = pair().await;
+    hub.faults(|faults| faults.cut = true);
+    agent.status("down", |status| (status["link"]["state"] != "ready").then_some(())).await;
+    let version = hub.patch_desired(keys([("hubResourceId", json!("meanwhile"))])).unwrap();
+    hub.faults(|faults| faults.cut = false);
+    hub.taken(version).await;
+    assert_eq!(value(&hub.reported_now(), "hubResourceId"), "meanwhile");
+    agent.books_agree(&mut hub).await;
+}
+
+#[tokio::test]
+async fn keys_that_a_replacement_removes_fall_back_to_their_defaults() {
+    let (mut hub, _agent) = pair().await;
+    let version =
+        hub.patch_desired(keys([("hubResourceId", json!("x")), ("snapshotFrequency", json!("PT2H"))])).unwrap();
+    hub.taken(version).await;
+    hub.replace_desired(keys([("hubResourceId", json!("y")), ("eventPriorityProcessCreate", json!("Off"))])).unwrap();
+    hub.reported("the default", |reported| (value(reported, "snapshotFrequency") == "PT13H").then_some(())).await;
+    let reported = hub.reported_now();
+    assert_eq!(value(&reported, "hubResourceId"), "y");
+    assert_eq!(value(&reported, "highPriorityMessageFrequency"), "PT7M");
+    assert_eq!(value(&reported, "eventPriorityProcessCreate"), "Off");
+}
+
+#[tokio::test]
+async fn of_twenty_changes_at_once_the_last_wins() {
+    let (mut hub, agent) = pair().await;
+    let mut version = 0;
+    for n in 1..=20 {
+        let change =
+            keys([("snapshotFrequency", json!(format!("PT{n}H"))), ("maxLocalCacheSizeInBytes", json!(1_000_000 + n))]);
+        version = hub.patch_desired(change).unwrap();
+    }
+    hub.taken(version).await;
+    let reported = hub.reported_now();
+    assert_eq!(value(&reported, "snapshotFrequency"), "PT20H");
+    assert_eq!(value(&reported, "maxLocalCacheSizeInBytes"), 1_000_020);
+    let desired = hub.desired();
+    for (key, wanted) in desired[OBJECT].as_object().unwrap() {
+        assert_eq!(&reported[OBJECT][key], wanted, "{key}: reported equals desired");
+    }
+    agent.books_agree(&mut hub).await;
+}
