@@ -10,7 +10,7 @@ use std::time::Duration;
 use flume::Sender;
 use tokio::sync::mpsc;
 
-use crate::collect::{SourceChoice, open_process_source};
+use crate::collect::{BATCH, ProcessSource as Source, SourceChoice, open_process_source};
 use crate::model::event::EventName;
 use crate::model::loss::Gap;
 use crate::model::time::Timestamp;
@@ -24,13 +24,22 @@ use super::core::ToCore;
 /// Longest wait for something to happen, so that the watchdog sees that the thread lives. A stop wakes it earlier.
 const WAIT: Duration = Duration::from_secs(10);
 
+/// Most batches that are read after a stop: a machine that starts programs without pause must not hold it up.
+const LAST_BATCHES: usize = 64;
+
 /// What the thread tells the agent.
 #[derive(Debug)]
 pub(super) enum CaptureNews {
     /// The source is open.
     Opened { choice: SourceChoice, waker: Waker },
     /// The thread ended; with a reason unless it was told to stop.
-    Ended { failure: Option<String>, last_good: Option<Timestamp> },
+    Ended {
+        failure: Option<String>,
+        /// Whether the source was open and gave anything.
+        worked: bool,
+        /// Since when nothing is watched: the start that was given, until the source is open.
+        unwatched_since: Option<Timestamp>,
+    },
 }
 
 /// What the thread needs.
@@ -79,10 +88,11 @@ impl Capture {
                 news: parts.news.clone(),
                 pulse: Arc::clone(&parts.pulse),
                 failure: Some("the collector crashed".into()),
-                last_good: None,
+                worked: false,
+                unwatched_since: gap_from,
             };
             parts.pulse.running.store(true, Ordering::Relaxed);
-            ending.failure = capture(&parts, gap_from, &asked, &mut ending.last_good).err();
+            ending.failure = capture(&parts, &asked, &mut ending).err();
         })?;
         Ok(Self { stop, waker: None, thread })
     }
@@ -116,57 +126,142 @@ struct Ending {
     news: mpsc::Sender<CaptureNews>,
     pulse: Arc<Pulse>,
     failure: Option<String>,
-    last_good: Option<Timestamp>,
+    worked: bool,
+    unwatched_since: Option<Timestamp>,
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
         self.pulse.running.store(false, Ordering::Relaxed);
-        let news = CaptureNews::Ended { failure: self.failure.take(), last_good: self.last_good };
+        let news = CaptureNews::Ended {
+            failure: self.failure.take(),
+            worked: self.worked,
+            unwatched_since: self.unwatched_since,
+        };
         // The agent may be gone already.
         let _ = self.news.try_send(news);
     }
 }
 
-fn capture(
-    parts: &CaptureParts,
-    gap_from: Option<Timestamp>,
-    stop: &AtomicBool,
-    last_good: &mut Option<Timestamp>,
-) -> Result<(), String> {
+fn capture(parts: &CaptureParts, stop: &AtomicBool, ending: &mut Ending) -> Result<(), String> {
     let mut source =
         open_process_source(parts.wanted, parts.host.clone(), Arc::clone(&parts.clock)).map_err(|e| e.to_string())?;
     let news = CaptureNews::Opened { choice: source.choice().clone(), waker: source.waker() };
-    if let Some(start) = gap_from {
-        let end = parts.clock.now().wall;
+    let opened = parts.clock.now().wall;
+    if let Some(start) = ending.unwatched_since.replace(opened) {
         let gap = Gap {
             source: EventName::ProcessCreate.as_str().to_owned(),
-            start: start.min(end),
-            end,
+            start: start.min(opened),
+            end: opened,
             reason: "the source was not open".to_owned(),
             missed_at_most: None,
         };
-        parts.core.send(ToCore::Gap(gap)).map_err(|_| "the agent is ending".to_owned())?;
+        tell(parts, ToCore::Gap(gap))?;
     }
     // The agent may be gone already; the next send to the core notices.
     let _ = parts.news.blocking_send(news);
-    let mut batch = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        let drained = source.drain(WAIT, &mut batch).map_err(|e| e.to_string())?;
-        for loss in drained.losses {
-            parts
-                .core
-                .send(ToCore::Gap(loss.into_gap(EventName::ProcessCreate)))
-                .map_err(|_| "the agent is ending".to_owned())?;
-        }
-        if !batch.is_empty() {
-            parts
-                .core
-                .send(ToCore::Observed(std::mem::take(&mut batch)))
-                .map_err(|_| "the agent is ending".to_owned())?;
-        }
-        *last_good = Some(parts.clock.now().wall);
+        hand_on(parts, source.as_mut(), WAIT)?;
+        ending.worked = true;
+        ending.unwatched_since = Some(parts.clock.now().wall);
         parts.pulse.turns.fetch_add(1, Ordering::Relaxed);
     }
+    // What the kernel holds was seen before the stop.
+    for _ in 0..LAST_BATCHES {
+        if hand_on(parts, source.as_mut(), Duration::ZERO)? < BATCH {
+            break;
+        }
+    }
     Ok(())
+}
+
+/// One drain, and what it gave, to the core, also if the source then broke. Gives the number of observations.
+fn hand_on(parts: &CaptureParts, source: &mut dyn Source, wait: Duration) -> Result<usize, String> {
+    let mut batch = Vec::new();
+    let drained = source.drain(wait, &mut batch);
+    let count = batch.len();
+    if !batch.is_empty() {
+        tell(parts, ToCore::Observed(batch))?;
+    }
+    for loss in drained.map_err(|e| e.to_string())?.losses {
+        tell(parts, ToCore::Gap(loss.into_gap(EventName::ProcessCreate)))?;
+    }
+    Ok(count)
+}
+
+fn tell(parts: &CaptureParts, what: ToCore) -> Result<(), String> {
+    parts.core.send(what).map_err(|_| "the agent is ending".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::collect::{Drained, SourceError};
+    use crate::model::event::Observation;
+    use crate::model::payload::{Payload, ProcessCreate};
+    use crate::sys::clock::ManualClock;
+    use crate::sys::wake::WakeFlag;
+
+    fn parts(root: &std::path::Path) -> (CaptureParts, flume::Receiver<ToCore>, mpsc::Receiver<CaptureNews>) {
+        let (core, from_core) = flume::bounded(16);
+        let (news, from_news) = mpsc::channel(16);
+        let clock = Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap()));
+        let host = Host::rooted(root);
+        (
+            CaptureParts { wanted: ProcessSource::Poll, host, clock, core, news, pulse: Arc::default() },
+            from_core,
+            from_news,
+        )
+    }
+
+    #[test]
+    fn a_source_that_cannot_be_opened_keeps_the_start_of_its_gap() {
+        let root = tempfile::tempdir().unwrap();
+        let (parts, from_core, mut news) = parts(root.path());
+        let since = Timestamp::trusted("2026-11-22T09:00:00Z".parse().unwrap());
+        // Without `/proc` there is nothing to open.
+        let capture = Capture::start(parts.clone(), Some(since)).unwrap();
+        capture.thread.join().unwrap();
+        let Some(CaptureNews::Ended { failure: Some(_), worked: false, unwatched_since }) = news.blocking_recv() else {
+            panic!("it did not fail")
+        };
+        assert_eq!(unwatched_since, Some(since));
+
+        crate::sys::files::private_directory(&root.path().join("proc")).unwrap();
+        let mut capture = Capture::start(parts, unwatched_since).unwrap();
+        let Ok(ToCore::Gap(gap)) = from_core.recv() else { panic!("no gap") };
+        assert_eq!(gap.start, since);
+        let Some(CaptureNews::Opened { waker, .. }) = news.blocking_recv() else { panic!("not open") };
+        capture.opened(waker);
+        capture.join();
+    }
+
+    /// Gives one observation and breaks.
+    struct Breaking(WakeFlag, SourceChoice);
+
+    impl Source for Breaking {
+        fn choice(&self) -> &SourceChoice {
+            &self.1
+        }
+        fn waker(&self) -> Waker {
+            self.0.waker()
+        }
+        fn drain(&mut self, _: Duration, out: &mut Vec<Observation>) -> Result<Drained, SourceError> {
+            let at = Timestamp::trusted("2026-11-22T09:30:00Z".parse().unwrap());
+            out.push(Observation { at, serial: 0, what: Payload::ProcessCreate(ProcessCreate::default()) });
+            Err(SourceError::Broken { name: "test", source: io::Error::other("broken") })
+        }
+    }
+
+    #[test]
+    fn what_a_source_saw_before_it_broke_is_handed_on() {
+        let root = tempfile::tempdir().unwrap();
+        let (parts, from_core, _news) = parts(root.path());
+        let choice = SourceChoice { name: "test", reason: String::new(), cannot_see: String::new(), complete: true };
+        let mut source = Breaking(WakeFlag::new().unwrap(), choice);
+        assert!(hand_on(&parts, &mut source, Duration::ZERO).is_err());
+        assert!(matches!(from_core.try_recv(), Ok(ToCore::Observed(batch)) if batch.len() == 1));
+    }
 }

@@ -19,7 +19,7 @@ use crate::model::loss::{Gap, Queue};
 use crate::model::message::MessageRoot;
 use crate::model::payload::MessageStatistics;
 use crate::model::problem::Problem;
-use crate::model::time::{Mono, Now};
+use crate::model::time::{Mono, Now, Timestamp};
 use crate::pipeline::schedule::{Backlogs, Schedule};
 use crate::pipeline::statistics::{self, QueueCounts};
 use crate::pipeline::{Pipeline, max_body};
@@ -58,7 +58,12 @@ pub(super) enum ToCore {
     /// Report the state.
     Status(oneshot::Sender<CoreStatus>),
     /// Close aggregates into events and commit, because the agent stops.
-    Settle(oneshot::Sender<()>),
+    Settle {
+        /// Nothing is watched after this moment.
+        watched_until: Timestamp,
+        /// Told when it is done.
+        done: oneshot::Sender<()>,
+    },
     /// Commit, close and end.
     Stop(oneshot::Sender<Result<CoreStatus, SpoolError>>),
 }
@@ -109,6 +114,8 @@ pub(super) struct Core {
     resend: VecDeque<MessageId>,
     unstored: Vec<Change>,
     unstored_gaps: VecDeque<Gap>,
+    /// Known once the agent stops: the start of the next gap, whatever is booked later.
+    watched_until: Option<Timestamp>,
     /// What the hub said about messages and storage did not take yet; not more than were on the wire.
     unbooked: VecDeque<Landing>,
     heartbeat: Duration,
@@ -142,6 +149,7 @@ impl Core {
             resend: VecDeque::new(),
             unstored: Vec::new(),
             unstored_gaps: VecDeque::new(),
+            watched_until: None,
             unbooked: VecDeque::new(),
             heartbeat: parts.heartbeat,
             heartbeat_due: now.mono.after(parts.heartbeat),
@@ -275,11 +283,13 @@ impl Core {
                 // Whoever asked may have given up.
                 let _ = answer.send(self.status());
             }
-            ToCore::Settle(answer) => {
+            ToCore::Settle { watched_until, done } => {
+                self.watched_until = Some(watched_until);
                 let changes = self.pipeline.flush(now);
                 self.store(changes, now);
                 self.commit(now);
-                let _ = answer.send(());
+                // Whoever asked may have given up.
+                let _ = done.send(());
             }
             ToCore::Stop(_) => {}
         }
@@ -345,14 +355,14 @@ impl Core {
     fn store(&mut self, changes: Vec<Change>, now: Now) {
         self.unstored.extend(changes);
         if self.unstored.is_empty() || self.retry_storage_at.is_some() {
-            limit_unstored(&mut self.unstored, UNSTORED_LIMIT);
+            limit_unstored(&mut self.unstored, UNSTORED_LIMIT, |key| self.spool.has_aggregate(key));
             return;
         }
         let outcome = self.spool.apply(&self.unstored, now);
         if outcome.is_ok() {
             self.unstored.clear();
         } else {
-            limit_unstored(&mut self.unstored, UNSTORED_LIMIT);
+            limit_unstored(&mut self.unstored, UNSTORED_LIMIT, |key| self.spool.has_aggregate(key));
         }
         self.watch(outcome, now);
     }
@@ -479,7 +489,7 @@ impl Core {
         self.store(changes, now);
         self.book(now);
         let status = self.status();
-        self.spool.close(now)?;
+        self.spool.close(Now { wall: self.watched_until.unwrap_or(now.wall), ..now })?;
         Ok(status)
     }
 }

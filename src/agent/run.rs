@@ -117,6 +117,7 @@ impl Agent {
             tokio::select! {
                 () = stop.cancelled() => break,
                 _ = &mut core_gone => result = Err(AgentError::CoreGone),
+                Some(Err(error)) = tasks.join_next() => result = Err(AgentError::TaskGone(error.to_string())),
                 Some(event) = from_hub.recv() => result = running.on_hub(event).await,
                 Some(news) = capture_news.recv() => running.on_capture(news),
                 Some(health) = health.recv() => running.set_health(health),
@@ -300,11 +301,11 @@ impl Running {
                 );
                 self.set_health(choice.health());
             }
-            CaptureNews::Ended { failure, last_good } => {
+            CaptureNews::Ended { failure, worked, unwatched_since } => {
                 self.capture.running = None;
                 if let Some(failure) = failure {
-                    self.capture.gap_from = last_good.or(self.capture.gap_from).or(Some(self.clock.now().wall));
-                    self.capture.failures = if last_good.is_some() { 1 } else { self.capture.failures + 1 };
+                    self.capture.gap_from = unwatched_since.or(Some(self.clock.now().wall));
+                    self.capture.failures = if worked { 1 } else { self.capture.failures + 1 };
                     let pause = LONGEST_RETRY.min(Duration::from_secs(1 << self.capture.failures.min(9)));
                     tracing::error!(failure, retry_in_seconds = pause.as_secs(), "process source failed");
                     self.set_health(process_health(HealthState::Unavailable, String::new(), failure));
@@ -329,12 +330,14 @@ impl Running {
 
     /// Collectors are told to stop already; the rest follows in order.
     async fn shut_down(mut self, from_hub: &mut mpsc::Receiver<FromHub>) -> Result<CoreStatus, AgentError> {
+        // From here on nothing is watched: the next start's gap begins here, not when the spool is closed.
+        let watched_until = self.clock.now().wall;
         if let Some(capture) = self.capture.running.take() {
             // A thread that is stuck is left behind; what it had not handed on is in the next gap.
             let _ = timeout(Duration::from_secs(1), tokio::task::spawn_blocking(move || capture.join())).await;
         }
         let (settled, done) = oneshot::channel();
-        self.tell_core(ToCore::Settle(settled)).await?;
+        self.tell_core(ToCore::Settle { watched_until, done: settled }).await?;
         done.await.map_err(|_| AgentError::CoreGone)?;
         if self.link_ready {
             self.reporter.urge();

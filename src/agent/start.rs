@@ -77,6 +77,9 @@ pub enum AgentError {
     /// The core ended before its time.
     #[error("the core ended unexpectedly; state is as of its last batch")]
     CoreGone,
+    /// A task of the network side crashed.
+    #[error("a part of the agent crashed ({0}); what is pending is stored and will be sent at the next start")]
+    TaskGone(String),
 }
 
 /// A built agent, ready to run.

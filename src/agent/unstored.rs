@@ -1,18 +1,21 @@
 //! What storage refused and memory keeps for the next try: bounded, and its losses booked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::change::{Change, OpenAggregate};
 use crate::model::loss::{DropReason, Queue};
 
-/// Keeps at most `limit` changes: superseded aggregates go first, then events, which are booked as lost.
-pub(super) fn limit_unstored(changes: &mut Vec<Change>, limit: usize) {
+/// Keeps about `limit` changes: superseded aggregates go first, then events and closed aggregates, which are booked as
+/// lost. `stored` says whether the spool has an aggregate under a key: its end must reach the spool, so there may be
+/// two changes more for each of these.
+pub(super) fn limit_unstored(changes: &mut Vec<Change>, limit: usize, stored: impl Fn(&str) -> bool) {
     if changes.len() <= limit {
         return;
     }
     let mut newest: BTreeMap<String, OpenAggregate> = BTreeMap::new();
     let mut lost: BTreeMap<Queue, u64> = BTreeMap::new();
     let mut kept = Vec::new();
+    let mut ended = BTreeSet::new();
     let surplus = changes.len() - limit / 2;
     for (i, change) in changes.drain(..).enumerate() {
         match change {
@@ -21,7 +24,26 @@ pub(super) fn limit_unstored(changes: &mut Vec<Change>, limit: usize) {
             }
             Change::Event(event) if i < surplus => *lost.entry(event.queue).or_default() += event.hits,
             Change::Drop { queue, hits, reason: DropReason::StorageFailed } => *lost.entry(queue).or_default() += hits,
+            // The spool has nothing under this key, or is told of its end by an earlier change.
+            Change::Close { key, event } if i < surplus && (ended.contains(&key) || !stored(&key)) => {
+                newest.remove(&key);
+                *lost.entry(event.queue).or_default() += event.hits;
+            }
+            Change::Close { key, event } if i < surplus => {
+                newest.remove(&key);
+                ended.insert(key.clone());
+                let (queue, hits, state) = (event.queue, event.hits, String::new());
+                kept.push(Change::Aggregate(OpenAggregate { key: key.clone(), queue, hits, state }));
+                kept.push(Change::Discard { key, reason: DropReason::StorageFailed });
+            }
+            Change::Discard { key, reason } => {
+                // As for a close.
+                kept.extend(newest.remove(&key).map(Change::Aggregate));
+                ended.insert(key.clone());
+                kept.push(Change::Discard { key, reason });
+            }
             Change::Close { key, event } => {
+                ended.insert(key.clone());
                 // The close must follow its aggregate, or its hits are never booked.
                 if let Some(aggregate) = newest.remove(&key) {
                     kept.push(Change::Aggregate(aggregate));
@@ -64,7 +86,7 @@ mod tests {
             hits: 5,
             state: String::new(),
         }));
-        limit_unstored(&mut changes, 8);
+        limit_unstored(&mut changes, 8, |_| false);
         let (mut events, mut lost, mut aggregate) = (0, 0, 0);
         for change in &changes {
             match change {
@@ -76,5 +98,30 @@ mod tests {
         }
         assert_eq!((events + lost, aggregate), (20, 5));
         assert!(changes.len() <= 8, "{}", changes.len());
+    }
+
+    #[test]
+    fn closes_are_bounded_too() {
+        let mut changes = Vec::new();
+        for n in 0..10_000 {
+            let aggregate = OpenAggregate { key: format!("k{n}"), queue: Queue::Low, hits: 1, state: String::new() };
+            changes.push(Change::Aggregate(aggregate));
+            let event = StoredEvent { queue: Queue::Low, hits: 1, body: "{}".into() };
+            changes.push(Change::Close { key: format!("k{n}"), event });
+            limit_unstored(&mut changes, 64, |key| key == "k7");
+        }
+        assert!(changes.len() <= 66, "{}", changes.len());
+        let (mut lost, mut closed) = (0, 0);
+        for change in &changes {
+            match change {
+                Change::Drop { hits, .. } => lost += hits,
+                Change::Close { .. } => closed += 1,
+                _ => {}
+            }
+        }
+        // The one that the spool has is dropped there.
+        assert_eq!(lost + closed + 1, 10_000);
+        let discarded: Vec<_> = changes.iter().filter(|c| matches!(c, Change::Discard { .. })).collect();
+        assert_eq!(discarded, [&Change::Discard { key: "k7".into(), reason: DropReason::StorageFailed }]);
     }
 }

@@ -31,7 +31,8 @@ pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
         tracing::warn!("{warning}");
     }
     let stop = CancellationToken::new();
-    let last = runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let last = runtime.block_on(async {
         let (agent, handle) = build(settings.clone())?;
         let directory = settings.storage.runtime_directory.as_ref().unwrap_or(&settings.storage.directory);
         let server = Server::bind(&control::socket_path(directory))
@@ -52,8 +53,10 @@ pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
                 () = &mut control => anyhow::bail!("the control socket ended"),
             }
         }
-    })?;
-    log_balance(&last);
+    });
+    // Name resolution may hang in the system's resolver for longer than a stop may take.
+    runtime.shutdown_background();
+    log_balance(&last?);
     Ok(exit::OK)
 }
 

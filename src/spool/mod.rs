@@ -164,6 +164,12 @@ impl Spool {
         Backlog { records: ready.records, bytes: ready.bytes }
     }
 
+    /// Whether an aggregate that still grows is stored under `key`.
+    #[must_use]
+    pub fn has_aggregate(&self, key: &str) -> bool {
+        self.known.contains_key(key)
+    }
+
     /// Puts the next message together: the oldest events of `lead`, as many as fit into `max_body` bytes; with `riders`
     /// the other queue fills what is left. They are in flight from now on, under an id that outlives the process.
     /// Events that alone do not fit are dropped as `Oversize`, broken ones as `Corrupt`. `None` if `lead` has none.

@@ -13,7 +13,7 @@ struct Board {
     clock: Arc<ManualClock>,
     link: mpsc::Receiver<ToHub>,
     state: tempfile::TempDir,
-    _runtime: tempfile::TempDir,
+    runtime: tempfile::TempDir,
 }
 
 impl Board {
@@ -44,7 +44,7 @@ impl Board {
             to_hub,
             heartbeat: Duration::from_secs(10),
         });
-        Self { core, clock, link, state, _runtime: runtime }
+        Self { core, clock, link, state, runtime }
     }
 
     fn give(&mut self, input: ToCore) {
@@ -136,4 +136,26 @@ fn gaps_and_acknowledgements_wait_for_storage() {
     board.pass(5);
     assert_eq!(board.core.spool.recent_gaps().len(), UNSTORED_GAPS);
     assert_eq!((board.core.spool.balance().low.delivered, board.core.spool.in_flight().len()), (1, 0));
+}
+
+#[test]
+fn the_gap_after_a_stop_begins_when_the_watch_ended() {
+    let Board { mut core, clock, link: _link, state, runtime } = Board::new();
+    let watched_until = clock.now().wall;
+    let (done, _) = oneshot::channel();
+    core.handle(ToCore::Settle { watched_until, done }, clock.now());
+    // Acknowledgements are waited for.
+    clock.advance(Duration::from_secs(3));
+    let (min_free, limit) = (ByteSize::bytes(0), core.config.max_local_cache_size);
+    core.stop().unwrap();
+    let options = SpoolOptions {
+        directory: state.path().join("state"),
+        runtime_directory: Some(runtime.path().to_owned()),
+        cache_limit: limit,
+        commit_interval: Duration::from_secs(60),
+        min_free,
+    };
+    clock.advance(Duration::from_secs(5));
+    let (_, recovery) = Spool::open(options, clock.now()).unwrap();
+    assert_eq!(recovery.gap.map(|gap| gap.start), Some(watched_until));
 }
