@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use twinward::control::Request;
 use twinward::lab::{Happening, PubAckFault, TwinFault, Why};
 
-use crate::harness::{Agent, Hub, PROVOKED, Place, Received, keys};
+use crate::harness::{Agent, Hub, PROVOKED, Place, Received, eventually, keys};
 
 async fn pair() -> (Hub, Agent) {
     let mut hub = Hub::start().await;
@@ -191,4 +191,48 @@ async fn a_report_that_the_hub_put_off_is_sent_again() {
     agent.books_agree(&mut hub).await;
     let version = hub.patch_desired(keys([("hubResourceId", json!("again"))])).unwrap();
     hub.taken(version).await;
+}
+
+#[tokio::test]
+async fn what_the_cache_cannot_hold_is_dropped_counted_and_told() {
+    let (mut hub, agent) = pair().await;
+    agent.books_agree(&mut hub).await;
+    let version = hub.patch_desired(keys([("maxLocalCacheSizeInBytes", json!(16_384))])).unwrap();
+    hub.taken(version).await;
+    hub.faults(|faults| faults.stall = true);
+    let mut collected = 0;
+    for n in 1..=5 {
+        hub.provoke(&format!("flood-{n}"));
+        collected = agent
+            .status("it is collected", |status| {
+                let now = status["balance"]["low"]["collected"].as_u64().unwrap();
+                (now >= collected + PROVOKED as u64).then_some(now)
+            })
+            .await;
+    }
+    hub.faults(|faults| faults.stall = false);
+    let version = hub.patch_desired(keys([("snapshotFrequency", json!("PT5S"))])).unwrap();
+    hub.taken(version).await;
+    let told = eventually("the loss is told", || {
+        let told =
+            hub.events().into_values().filter(|event| event["Name"] == "DroppedEventsStatistics").find_map(|event| {
+                let low =
+                    event["Payload"].as_array().unwrap().iter().find(|item| item["Queue"] == "Low").unwrap().clone();
+                (low["DroppedEvents"].as_u64() > Some(0)).then_some(low)
+            });
+        std::future::ready(told)
+    })
+    .await;
+    let dropped = told["DroppedEvents"].as_u64().unwrap();
+    assert_eq!(told["ExtraDetails"]["Dropped.cacheFull"], dropped.to_string(), "{told}");
+    // No more snapshots, so that both sides can be compared.
+    let version = hub.patch_desired(keys([("snapshotFrequency", json!("PT13H"))])).unwrap();
+    hub.taken(version).await;
+    let status = agent.delivered().await;
+    let low = &status["balance"]["low"];
+    let of = |name: &str| low[name].as_u64().unwrap();
+    assert_eq!(low["dropped"], json!({ "cacheFull": dropped }));
+    assert_eq!(of("collected"), of("delivered") + dropped + of("pending"), "{low}");
+    let delivered = of("delivered") + status["balance"]["high"]["delivered"].as_u64().unwrap();
+    assert_eq!(hub.hits(), delivered, "what came is what is counted as delivered");
 }

@@ -79,6 +79,18 @@ async fn it_is_ready_without_a_hub() {
     assert_eq!(told.count("WATCHDOG=1"), 0, "nobody asked for it");
 }
 
+#[tokio::test]
+async fn a_sign_in_that_hangs_does_not_hold_up_the_end() {
+    let hub = Hub::start().await;
+    hub.faults(|faults| faults.stall = true);
+    let mut agent = Place::new(&hub).start();
+    agent.says("agent is running").await;
+    agent.status("connecting", |status| (status["link"]["state"] == "connecting").then_some(())).await;
+    let asked = tokio::time::Instant::now();
+    agent.stop().await;
+    assert!(asked.elapsed().as_secs_f32() < 5.0, "{:?}", asked.elapsed());
+}
+
 async fn with_a_message_on_the_wire() -> (Hub, Agent) {
     let mut hub = Hub::start().await;
     let agent = Place::new(&hub).start();
