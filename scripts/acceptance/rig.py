@@ -113,7 +113,8 @@ runtime_directory = "{runtime}"
     def start(self):
         with self.log.open("a") as log:
             self.child = subprocess.Popen([self.program, "run", "--config", str(self.config)],
-                                          stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                                          stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                          env={**os.environ, "MALLOC_ARENA_MAX": "1"})  # as the unit sets it
         children.append(self.child)
 
     def status(self):

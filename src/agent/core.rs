@@ -28,7 +28,7 @@ use crate::spool::{QueueStatistics, Spool, SpoolError};
 use crate::sys::clock::Clock;
 
 use super::status::{CoreStatus, QueueStatus};
-use super::unstored::limit_unstored;
+use super::storage::{Landing, Storage};
 
 /// What the core is told.
 #[derive(Debug)]
@@ -68,14 +68,8 @@ pub(super) enum ToCore {
     Stop(oneshot::Sender<Result<CoreStatus, SpoolError>>),
 }
 
-/// Changes that storage refused are kept up to this number; beyond it events are booked as lost.
-const UNSTORED_LIMIT: usize = 4096;
-/// Gaps that storage refused are kept up to this number; beyond it the last one grows.
-const UNSTORED_GAPS: usize = 32;
 /// Longest sleep, so that a jump of the clocks is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// A storage that fails is tried again this often.
-const STORAGE_RETRY: Duration = Duration::from_secs(5);
 /// A link that takes no message is asked again after this time.
 const LINK_RETRY: Duration = Duration::from_secs(1);
 
@@ -91,19 +85,11 @@ pub(super) struct CoreParts {
     pub(super) heartbeat: Duration,
 }
 
-/// The end of a message.
-#[derive(Clone, Copy, Debug)]
-enum Landing {
-    /// With the size of its body.
-    Delivered(MessageId, usize),
-    Refused(MessageId),
-}
-
 pub(super) struct Core {
     clock: Arc<dyn Clock>,
     config: Arc<AgentConfig>,
     pipeline: Pipeline,
-    spool: Spool,
+    storage: Storage,
     schedule: Schedule,
     root: MessageRoot,
     to_hub: mpsc::Sender<ToHub>,
@@ -112,24 +98,14 @@ pub(super) struct Core {
     sent: BTreeMap<MessageId, usize>,
     /// To be sent again, oldest first.
     resend: VecDeque<MessageId>,
-    unstored: Vec<Change>,
-    unstored_gaps: VecDeque<Gap>,
     /// Known once the agent stops: the start of the next gap, whatever is booked later.
     watched_until: Option<Timestamp>,
-    /// What the hub said about messages and storage did not take yet; not more than were on the wire.
-    unbooked: VecDeque<Landing>,
     heartbeat: Duration,
     heartbeat_due: Mono,
-    retry_storage_at: Option<Mono>,
     /// The link took no message: not asked again before.
     retry_link_at: Option<Mono>,
-    trouble: Option<String>,
-    /// What hinders moving to the state directory; the rest goes on, because what is stored outlives the process.
-    commit_trouble: Option<String>,
     /// Running number of the configuration errors.
     problem_serial: u64,
-    /// A stored file is damaged: only a new start, which puts it aside and counts it, helps.
-    damaged: bool,
 }
 
 impl Core {
@@ -140,31 +116,24 @@ impl Core {
             clock: parts.clock,
             config: parts.config,
             pipeline: parts.pipeline,
-            spool: parts.spool,
+            storage: Storage::new(parts.spool),
             schedule,
             root: parts.root,
             to_hub: parts.to_hub,
             link_ready: false,
             sent: BTreeMap::new(),
             resend: VecDeque::new(),
-            unstored: Vec::new(),
-            unstored_gaps: VecDeque::new(),
             watched_until: None,
-            unbooked: VecDeque::new(),
             heartbeat: parts.heartbeat,
             heartbeat_due: now.mono.after(parts.heartbeat),
-            retry_storage_at: None,
             retry_link_at: None,
-            trouble: None,
-            commit_trouble: None,
             problem_serial: 0,
-            damaged: false,
         }
     }
 
     /// Books what became of the aggregates that were open when the last run ended.
     pub(super) fn restore(&mut self, changes: Vec<Change>, now: Now) {
-        self.store(changes, now);
+        self.storage.store(changes, now);
     }
 
     /// Works until it is told to stop or everybody who could tell it is gone.
@@ -192,7 +161,7 @@ impl Core {
                 self.handle(input, now);
             }
             self.turn(now);
-            if self.damaged {
+            if self.storage.is_damaged() {
                 tracing::error!(
                     "the stored state is damaged; ending, so that the next start puts it aside and counts the loss"
                 );
@@ -209,8 +178,7 @@ impl Core {
             }
         };
         earlier(self.pipeline.next_deadline());
-        earlier(self.retry_storage_at);
-        earlier(self.spool.next_commit());
+        earlier(self.storage.next_deadline());
         earlier(self.retry_link_at);
         // What is due and cannot be sent now must not be waited for: it would be a wait of no length.
         if self.may_send() {
@@ -220,34 +188,28 @@ impl Core {
     }
 
     fn may_send(&self) -> bool {
-        self.link_ready && self.sent.len() < WINDOW && self.retry_storage_at.is_none() && self.retry_link_at.is_none()
+        self.link_ready && self.sent.len() < WINDOW && self.storage.works() && self.retry_link_at.is_none()
     }
 
     fn handle(&mut self, input: ToCore, now: Now) {
         match input {
             ToCore::Observed(batch) => {
                 let changes = self.pipeline.observe(batch, now);
-                self.store(changes, now);
+                self.storage.store(changes, now);
             }
             ToCore::Snapshot(snapshot) => {
                 let changes = self.pipeline.snapshot(snapshot, now);
-                self.store(changes, now);
+                self.storage.store(changes, now);
             }
             ToCore::Gap(gap) => {
                 tracing::warn!(source = gap.source, start = %gap.start.utc, end = %gap.end.utc, reason = gap.reason, "gap in what was watched");
-                if self.unstored_gaps.len() < UNSTORED_GAPS {
-                    self.unstored_gaps.push_back(gap);
-                } else if let Some(last) = self.unstored_gaps.back_mut() {
-                    last.end = last.end.max(gap.end);
-                    last.missed_at_most = None;
-                }
-                self.book(now);
+                self.storage.gap(gap, now);
             }
             ToCore::Problems(problems) => {
                 let batch = statistics::configuration_errors(&problems, self.problem_serial, now.wall);
                 self.problem_serial += batch.len() as u64;
                 let changes = self.pipeline.observe(batch, now);
-                self.store(changes, now);
+                self.storage.store(changes, now);
             }
             ToCore::Configure(config) => self.configure(config, now),
             ToCore::Statistics => self.report_statistics(now),
@@ -255,28 +217,25 @@ impl Core {
                 self.link_ready = true;
                 self.retry_link_at = None;
                 self.sent.clear();
-                self.resend = self.spool.in_flight().into();
+                self.resend = self.storage.spool().in_flight().into();
             }
             ToCore::LinkDown => {
                 self.link_ready = false;
                 self.sent.clear();
                 self.resend.clear();
-                let outcome = self.spool.link_down(now);
-                self.watch_commit(outcome);
+                self.storage.link_down(now);
             }
             ToCore::Delivered(id) => {
                 let body_len = self.sent.remove(&id).unwrap_or(0);
-                self.unbooked.push_back(Landing::Delivered(id, body_len));
-                self.book(now);
+                self.storage.landed(Landing::Delivered(id, body_len), now);
             }
             ToCore::Undeliverable(id) => {
                 self.sent.remove(&id);
-                self.unbooked.push_back(Landing::Refused(id));
-                self.book(now);
+                self.storage.landed(Landing::Refused(id), now);
             }
             ToCore::Flush => {
                 let changes = self.pipeline.flush(now);
-                self.store(changes, now);
+                self.storage.store(changes, now);
                 self.schedule.flush_now();
             }
             ToCore::Status(answer) => {
@@ -286,8 +245,8 @@ impl Core {
             ToCore::Settle { watched_until, done } => {
                 self.watched_until = Some(watched_until);
                 let changes = self.pipeline.flush(now);
-                self.store(changes, now);
-                self.commit(now);
+                self.storage.store(changes, now);
+                self.storage.commit(now);
                 // Whoever asked may have given up.
                 let _ = done.send(());
             }
@@ -299,40 +258,31 @@ impl Core {
     fn turn(&mut self, now: Now) {
         if self.pipeline.next_deadline().is_some_and(|due| due <= now.mono) {
             let changes = self.pipeline.tick(now);
-            self.store(changes, now);
+            self.storage.store(changes, now);
         }
-        if self.retry_storage_at.is_some_and(|due| due <= now.mono) {
-            self.retry_storage_at = None;
-            self.store(Vec::new(), now);
-            self.book(now);
-        }
-        if self.spool.next_commit().is_some_and(|due| due <= now.mono) {
-            self.commit(now);
-        }
+        self.storage.turn(now);
         if self.heartbeat_due <= now.mono {
             self.heartbeat_due = now.mono.after(self.heartbeat);
-            let outcome = self.spool.alive(now);
-            self.watch(outcome, now);
+            self.storage.alive(now);
         }
         self.pump(now);
     }
 
     fn configure(&mut self, config: Arc<AgentConfig>, now: Now) {
         let changes = self.pipeline.configure(&config, now);
-        self.store(changes, now);
+        self.storage.store(changes, now);
         self.schedule.configure(&config, now.mono);
-        let outcome = self.spool.set_cache_limit(config.max_local_cache_size, now);
-        self.watch(outcome, now);
+        self.storage.set_cache_limit(config.max_local_cache_size, now);
         self.config = config;
     }
 
     fn report_statistics(&mut self, now: Now) {
-        if self.retry_storage_at.is_some() {
+        if !self.storage.works() {
             // What is held in memory is not in the figures: the next report has both.
             return;
         }
-        let statistics = self.spool.statistics();
-        let gaps = self.spool.gaps_since_report();
+        let statistics = self.storage.spool().statistics();
+        let gaps = self.storage.spool().gaps_since_report();
         let mut changes = Vec::new();
         for snapshot in [
             statistics::dropped_events(&counts(&statistics.high), &counts(&statistics.low), &gaps, now.wall),
@@ -348,70 +298,7 @@ impl Core {
             changes.extend(self.pipeline.snapshot(snapshot, now));
         }
         changes.insert(0, Change::StatisticsReported);
-        self.store(changes, now);
-    }
-
-    /// Stores the changes together with those that were refused before.
-    fn store(&mut self, changes: Vec<Change>, now: Now) {
-        self.unstored.extend(changes);
-        if self.unstored.is_empty() || self.retry_storage_at.is_some() {
-            limit_unstored(&mut self.unstored, UNSTORED_LIMIT, |key| self.spool.has_aggregate(key));
-            return;
-        }
-        let outcome = self.spool.apply(&self.unstored, now);
-        if outcome.is_ok() {
-            self.unstored.clear();
-        } else {
-            limit_unstored(&mut self.unstored, UNSTORED_LIMIT, |key| self.spool.has_aggregate(key));
-        }
-        self.watch(outcome, now);
-    }
-
-    /// Books gaps and the ends of messages; what storage refuses is kept for its next try.
-    fn book(&mut self, now: Now) {
-        while self.retry_storage_at.is_none()
-            && let Some(landing) = self.unbooked.front().copied()
-        {
-            let outcome = match landing {
-                Landing::Delivered(id, body_len) => self.spool.acknowledge(id, body_len, now),
-                Landing::Refused(id) => self.spool.refuse(id, now),
-            };
-            if outcome.is_ok() {
-                self.unbooked.pop_front();
-            }
-            self.watch(outcome, now);
-        }
-        while self.retry_storage_at.is_none()
-            && let Some(gap) = self.unstored_gaps.front().cloned()
-        {
-            let outcome = self.spool.record_gap(gap, now);
-            if outcome.is_ok() {
-                self.unstored_gaps.pop_front();
-            }
-            self.watch(outcome, now);
-        }
-    }
-
-    fn commit(&mut self, now: Now) {
-        let outcome = self.spool.commit(now);
-        self.watch_commit(outcome);
-    }
-
-    /// Logs the edges of a storage trouble, and pauses after a failure.
-    fn watch<T>(&mut self, outcome: Result<T, SpoolError>, now: Now) {
-        if let Err(error) = &outcome {
-            self.retry_storage_at = Some(now.mono.after(STORAGE_RETRY));
-            self.damaged |= error.is_corrupt();
-        }
-        let failed = "storage failed; events are held in memory and tried again";
-        log_edges(&mut self.trouble, outcome, failed, "storage works again");
-    }
-
-    /// As [`Core::watch`], for a commit, which the spool itself asks to be repeated.
-    fn watch_commit<T>(&mut self, outcome: Result<T, SpoolError>) {
-        self.damaged |= outcome.as_ref().is_err_and(SpoolError::is_corrupt);
-        let failed = "the state directory takes nothing; a power cut would lose what is new";
-        log_edges(&mut self.commit_trouble, outcome, failed, "the state directory works again");
+        self.storage.store(changes, now);
     }
 
     /// Sends what the schedule wants, up to the window.
@@ -422,18 +309,16 @@ impl Core {
         while self.may_send() {
             let again = self.resend.pop_front();
             let next = match again {
-                Some(id) => {
-                    let noted = self.spool.note_resend();
-                    self.watch(noted, now);
-                    self.spool.message(id, &self.root)
-                }
+                Some(id) => self.storage.resend(id, &self.root, now),
                 None => match self.schedule.next_send(now.mono, &self.backlogs()) {
-                    Some(send) => self.spool.assemble(send.lead, send.riders, &self.root, max_body(&self.config), now),
+                    Some(send) => {
+                        self.storage.assemble(send.lead, send.riders, &self.root, max_body(&self.config), now)
+                    }
                     None => return,
                 },
             };
             match next {
-                Ok(Some(message)) => {
+                Some(message) => {
                     let (id, body_len) = (message.id, message.body.len());
                     if self.to_hub.try_send(ToHub::Send(message)).is_err() {
                         // The link is behind or gone; this message is in flight and waits for its turn.
@@ -443,16 +328,16 @@ impl Core {
                     }
                     self.sent.insert(id, body_len);
                 }
-                Ok(None) => {
-                    if self.resend.is_empty() {
-                        return;
-                    }
-                }
-                Err(error) => {
+                None if !self.storage.works() => {
+                    // It is still in flight; storage is asked again.
                     if let Some(id) = again {
                         self.resend.push_front(id);
                     }
-                    self.watch::<()>(Err(error), now);
+                }
+                None => {
+                    if self.resend.is_empty() {
+                        return;
+                    }
                 }
             }
         }
@@ -460,7 +345,7 @@ impl Core {
 
     fn backlogs(&self) -> Backlogs {
         let of = |queue| {
-            let backlog = self.spool.backlog(queue);
+            let backlog = self.storage.spool().backlog(queue);
             (backlog.records, backlog.bytes)
         };
         Backlogs { high: of(Queue::High), low: of(Queue::Low) }
@@ -468,46 +353,27 @@ impl Core {
 
     fn status(&self) -> CoreStatus {
         let queue = |queue| {
-            let backlog = self.spool.backlog(queue);
+            let backlog = self.storage.spool().backlog(queue);
             QueueStatus { records: backlog.records, bytes: backlog.bytes }
         };
         CoreStatus {
-            balance: self.spool.balance(),
+            balance: self.storage.spool().balance(),
             high: queue(Queue::High),
             low: queue(Queue::Low),
-            in_flight: self.spool.in_flight().len(),
-            gaps: self.spool.recent_gaps(),
-            storage_trouble: self.trouble.clone().or_else(|| self.commit_trouble.clone()),
-            unstored: self.unstored.len(),
+            in_flight: self.storage.spool().in_flight().len(),
+            gaps: self.storage.spool().recent_gaps(),
+            storage_trouble: self.storage.trouble(),
+            unstored: self.storage.unstored(),
         }
     }
 
     fn stop(mut self) -> Result<CoreStatus, SpoolError> {
         let now = self.clock.now();
-        self.retry_storage_at = None;
         let changes = self.pipeline.flush(now);
-        self.store(changes, now);
-        self.book(now);
+        self.storage.store_at_last(changes, now);
         let status = self.status();
-        self.spool.close(Now { wall: self.watched_until.unwrap_or(now.wall), ..now })?;
+        self.storage.close(Now { wall: self.watched_until.unwrap_or(now.wall), ..now })?;
         Ok(status)
-    }
-}
-
-fn log_edges<T>(trouble: &mut Option<String>, outcome: Result<T, SpoolError>, failed: &str, works: &str) {
-    match outcome {
-        Ok(_) => {
-            if trouble.take().is_some() {
-                tracing::info!("{works}");
-            }
-        }
-        Err(error) => {
-            let text = error.to_string();
-            if trouble.as_ref() != Some(&text) {
-                tracing::error!(error = text, "{failed}");
-            }
-            *trouble = Some(text);
-        }
     }
 }
 

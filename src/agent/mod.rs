@@ -12,6 +12,7 @@ mod run;
 mod snapshots;
 mod start;
 mod status;
+mod storage;
 mod unstored;
 mod watchdog;
 

@@ -53,6 +53,8 @@ struct CaptureKeeper {
     parts: CaptureParts,
     running: Option<Capture>,
     gap_from: Option<Timestamp>,
+    /// Switched off by the twin.
+    off: bool,
     failures: u32,
     retry_at: Option<Instant>,
 }
@@ -91,6 +93,7 @@ impl Agent {
             },
             running: None,
             gap_from: self.gap_from,
+            off: false,
             failures: 0,
             retry_at: None,
         };
@@ -267,17 +270,23 @@ impl Running {
         let keeper = &mut self.capture;
         if wanted && keeper.running.is_none() {
             keeper.retry_at = None;
+            if std::mem::take(&mut keeper.off) {
+                // From the moment it is wanted until the source is open, nothing is seen.
+                keeper.gap_from.get_or_insert(self.clock.now().wall);
+            }
             match Capture::start(keeper.parts.clone(), keeper.gap_from.take()) {
                 Ok(capture) => keeper.running = Some(capture),
                 Err(error) => {
                     tracing::error!(%error, "cannot start the capture thread");
                     keeper.retry_at = Some(Instant::now() + LONGEST_RETRY);
+                    self.announce();
                 }
             }
         } else if !wanted {
             keeper.retry_at = None;
             keeper.failures = 0;
             keeper.gap_from = None;
+            keeper.off = true;
             if let Some(capture) = &keeper.running {
                 capture.stop();
             } else {

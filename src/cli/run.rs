@@ -24,6 +24,7 @@ pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
     let settings = load::load(&global.config, load::environment())
         .map_err(|problems| CommandError::configuration(problems.to_string()))?;
     log::init(settings.log.level);
+    hardening::keep_files_private();
     if let Err(error) = hardening::forbid_core_dumps() {
         tracing::warn!(%error, "core dumps stay possible");
     }

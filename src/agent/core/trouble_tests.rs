@@ -3,6 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::*;
+use crate::agent::storage::{RETRY, UNSTORED_GAPS};
 use crate::model::ids::AgentId;
 use crate::model::units::{ByteSize, IsoDuration};
 use crate::spool::SpoolOptions;
@@ -63,7 +64,7 @@ impl Board {
     fn collect(&mut self) {
         let event = crate::model::change::StoredEvent { queue: Queue::Low, hits: 1, body: "{}".into() };
         let now = self.clock.now();
-        self.core.store(vec![Change::Event(event)], now);
+        self.core.storage.store(vec![Change::Event(event)], now);
         self.core.turn(now);
     }
 
@@ -78,7 +79,7 @@ impl Board {
 fn what_is_due_does_not_make_it_spin_while_storage_fails() {
     let mut board = Board::new();
     board.give(ToCore::LinkReady);
-    board.core.retry_storage_at = Some(board.clock.now().mono.after(STORAGE_RETRY));
+    board.core.storage.retry_at = Some(board.clock.now().mono.after(RETRY));
     // The message clocks fire meanwhile, and nothing can be sent.
     board.pass(2);
     assert_eq!(board.sleep(), Duration::from_secs(3));
@@ -92,7 +93,7 @@ fn a_link_that_takes_nothing_is_asked_once_a_second() {
     board.link.close();
     board.pass(2);
     assert_eq!(board.sleep(), LINK_RETRY);
-    assert_eq!(board.core.spool.in_flight().len(), 1, "it waits for its turn");
+    assert_eq!(board.core.storage.spool().in_flight().len(), 1, "it waits for its turn");
 }
 
 #[test]
@@ -102,16 +103,16 @@ fn a_state_directory_that_is_gone_hinders_neither_storing_nor_sending() {
     std::fs::remove_dir_all(board.state.path().join("state")).unwrap();
     board.collect();
     board.pass(61);
-    assert!(board.core.commit_trouble.is_some(), "the commit must fail");
+    assert!(board.core.storage.commit_trouble.is_some(), "the commit must fail");
     let Ok(ToHub::Send(first)) = board.link.try_recv() else { panic!("not sent") };
     board.give(ToCore::Delivered(first.id));
-    assert!(board.core.commit_trouble.is_some(), "what works is not what failed");
+    assert!(board.core.storage.commit_trouble.is_some(), "what works is not what failed");
     board.collect();
-    assert_eq!(board.core.unstored.len(), 0, "held in memory only");
+    assert_eq!(board.core.storage.unstored(), 0, "held in memory only");
     board.pass(1);
     assert!(matches!(board.link.try_recv(), Ok(ToHub::Send(_))));
     assert!(board.sleep() > Duration::ZERO);
-    let balance = board.core.spool.balance();
+    let balance = board.core.storage.spool().balance();
     assert_eq!((balance.low.collected, balance.low.delivered, balance.low.pending), (2, 1, 1));
 }
 
@@ -122,7 +123,7 @@ fn gaps_and_acknowledgements_wait_for_storage() {
     board.collect();
     board.pass(2);
     let Ok(ToHub::Send(message)) = board.link.try_recv() else { panic!("not sent") };
-    board.core.retry_storage_at = Some(board.clock.now().mono.after(STORAGE_RETRY));
+    board.core.storage.retry_at = Some(board.clock.now().mono.after(RETRY));
     board.give(ToCore::Delivered(message.id));
     let at = board.clock.now().wall;
     for number in 0..100 {
@@ -130,12 +131,15 @@ fn gaps_and_acknowledgements_wait_for_storage() {
         board.give(ToCore::Gap(Gap { source, start: at, end: at, reason: "test".into(), missed_at_most: None }));
     }
     board.give(ToCore::Statistics);
-    assert_eq!(board.core.unstored_gaps.len(), UNSTORED_GAPS);
-    assert_eq!(board.core.unstored, [], "figures without what is held in memory");
-    assert_eq!(board.core.spool.balance().low.delivered, 0);
+    assert_eq!(board.core.storage.gaps.len(), UNSTORED_GAPS);
+    assert_eq!(board.core.storage.changes, [], "figures without what is held in memory");
+    assert_eq!(board.core.storage.spool().balance().low.delivered, 0);
     board.pass(5);
-    assert_eq!(board.core.spool.recent_gaps().len(), UNSTORED_GAPS);
-    assert_eq!((board.core.spool.balance().low.delivered, board.core.spool.in_flight().len()), (1, 0));
+    assert_eq!(board.core.storage.spool().recent_gaps().len(), UNSTORED_GAPS);
+    assert_eq!(
+        (board.core.storage.spool().balance().low.delivered, board.core.storage.spool().in_flight().len()),
+        (1, 0)
+    );
 }
 
 #[test]

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::{CoreStatus, Handle};
 use crate::lab::{Lab, LabOptions, Observed};
 use crate::settings::{load, twin_keys::OBJECT};
-use crate::sys::files;
+use crate::sys::{files, hardening};
 
 use super::args::Global;
 use super::{exit, log, run, signals};
@@ -60,6 +60,7 @@ pub struct TryArgs {
 /// Runs hub and agent until the time is over, Ctrl-C, or `quit`.
 pub(super) fn run(args: &TryArgs, global: &Global) -> anyhow::Result<u8> {
     log::init(crate::settings::LogLevel::Warn);
+    hardening::keep_files_private();
     let directory = Directory::make()?;
     let screen = Screen::new(global.json);
     let outcome = run::runtime()?.block_on(session(args, &directory, &screen));
