@@ -187,9 +187,8 @@ impl Link {
         }
     }
 
-    fn with(&mut self, request: impl FnOnce(&mut Connection) -> Result<(), LinkError>) -> Option<Input<'static>> {
-        let connection = self.connection.as_mut()?;
-        request(connection).err().map(Input::Lost)
+    fn with(&mut self, request: impl FnOnce(&mut Connection) -> Result<(), ClientError>) -> Option<Input<'static>> {
+        refused(request(self.connection.as_mut()?)).map(Input::Lost)
     }
 
     fn publish(&mut self, message: Message) -> Option<Input<'static>> {
@@ -311,24 +310,23 @@ impl Connection {
         Self { client, task, packets, acks: JoinSet::new() }
     }
 
-    fn subscribe(&mut self) -> Result<(), LinkError> {
+    fn subscribe(&mut self) -> Result<(), ClientError> {
         let filters = [topics::TWIN_ANSWERS, topics::DESIRED_NOTICES];
         let filters = filters.map(|filter| SubscribeFilterInput::new(filter, QoS::AtMostOnce));
-        let notice = self.client.try_subscribe_many_tracked(filters).map_err(|e| full(&e))?;
+        let notice = self.client.try_subscribe_many_tracked(filters)?;
         self.acks
             .spawn(async move { Ack::Subscribed(notice.wait_completion_async().await.map_err(|e| e.to_string())) });
         Ok(())
     }
 
     /// A request whose answer comes as a message, or does not; QoS 0.
-    fn tell(&mut self, topic: String, payload: String) -> Result<(), LinkError> {
-        self.client.try_publish(topic, payload, PublishOptions::at_most_once()).map_err(|e| full(&e))
+    fn tell(&mut self, topic: String, payload: String) -> Result<(), ClientError> {
+        self.client.try_publish(topic, payload, PublishOptions::at_most_once())
     }
 
-    fn publish(&mut self, message: Message, topic: String) -> Result<(), LinkError> {
+    fn publish(&mut self, message: Message, topic: String) -> Result<(), ClientError> {
         let Message { id, body, .. } = message;
-        let notice =
-            self.client.try_publish_tracked(topic, body, PublishOptions::at_least_once()).map_err(|e| full(&e))?;
+        let notice = self.client.try_publish_tracked(topic, body, PublishOptions::at_least_once())?;
         self.acks.spawn(async move { Ack::Message(id, notice.wait_completion_async().await.is_ok()) });
         Ok(())
     }
@@ -390,7 +388,14 @@ async fn pump(mut events: EventLoop, packets: mpsc::Sender<Result<Packet, Connec
     }
 }
 
-/// The crate refused a request: its queue is wider than anything we may have under way, so something is stuck.
-fn full(error: &ClientError) -> LinkError {
-    LinkError::Protocol(one_line(&format!("the MQTT library takes no request: {error}")))
+/// A refused request: if its queue, wider than anything under way, is full, something is stuck; if it is gone, the
+/// connection has ended, and [`pump`] has left the reason, which is heard next.
+fn refused(outcome: Result<(), ClientError>) -> Option<LinkError> {
+    match outcome {
+        Ok(()) | Err(ClientError::RequestChannelDisconnected(_)) => None,
+        Err(error) => Some(LinkError::Protocol(one_line(&format!("the MQTT library takes no request: {error}")))),
+    }
 }
+
+#[cfg(test)]
+mod tests;

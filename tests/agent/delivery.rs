@@ -74,7 +74,7 @@ async fn late_doubled_and_swapped_acknowledgements_are_each_counted_once() {
 async fn a_connection_that_closes_at_any_byte_loses_nothing() {
     let mut all = JoinSet::new();
     // Within CONNECT; after it; within the subscriptions; within messages.
-    for byte in [12, 350, 450, 1200, 3000, 5000, 9000, 12_000] {
+    for byte in [12, 350, 420, 450, 480, 520, 1200, 3000, 5000, 9000, 12_000] {
         all.spawn(async move {
             let mut hub = Hub::start().await;
             hub.faults(|faults| faults.close_at_byte = Some(byte));
@@ -98,6 +98,9 @@ async fn a_connection_that_closes_at_any_byte_loses_nothing() {
             hub.provoke("after");
             hub.provoked("after").await;
             agent.books_agree(&mut hub).await;
+            let told = agent.lines("link down");
+            assert_eq!(told.len(), 1, "byte {byte}: {told:?}");
+            assert!(told[0].contains("the connection was closed by the other side"), "byte {byte}: {told:?}");
         });
     }
     while let Some(done) = all.join_next().await {
@@ -148,6 +151,7 @@ async fn goes_without_the_twin(fault: TwinFault) {
     hub.faults(|faults| faults.twin_get = Some(fault));
     let mut agent = Place::new(&hub).start();
     agent.linked().await;
+    agent.status("something waits", |status| (status["low"]["records"].as_u64() > Some(0)).then_some(())).await;
     assert_eq!(agent.ask(Request::Flush).await.unwrap(), json!({"flushing": true}));
     hub.until("a message", |seen| {
         assert!(!seen.iter().any(|what| matches!(what, Happening::Reported { .. })), "against what was it compared?");

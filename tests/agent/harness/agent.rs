@@ -151,12 +151,14 @@ impl Agent {
         self.status("the link", |status| (status["link"]["state"] == "ready").then_some(())).await;
     }
 
-    /// Waits until everything collected is acknowledged; gives the status of that moment.
+    /// Waits until everything collected is acknowledged, without waiting for the frequencies; gives the status of that
+    /// moment.
     pub async fn delivered(&self) -> Value {
-        assert_eq!(self.ask(Request::Flush).await.unwrap(), json!({"flushing": true}));
-        self.status("everything is delivered", |status| {
+        eventually("everything is delivered", || async {
+            assert_eq!(self.ask(Request::Flush).await?, json!({"flushing": true}));
+            let status = self.ask(Request::Status).await?;
             let pending = |queue: &str| status["balance"][queue]["pending"].as_u64().unwrap();
-            (pending("high") + pending("low") == 0 && status["inFlight"] == 0).then(|| status.clone())
+            (pending("high") + pending("low") == 0 && status["inFlight"] == 0).then_some(status)
         })
         .await
     }
