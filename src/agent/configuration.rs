@@ -9,6 +9,8 @@ use crate::model::problem::{Problem, ProblemKind};
 use crate::settings::agent_config::AgentConfig;
 use crate::settings::desired;
 use crate::settings::last_good::{self, LastGood};
+use crate::settings::reported::reported;
+use crate::settings::twin_keys::OBJECT;
 
 /// Where the configuration in force came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +60,11 @@ impl Configuration {
             problems: Vec::new(),
         };
         match last_good::load(&this.directory) {
-            Ok(Some(LastGood { version, desired })) => {
-                this.take(&desired, version, Source::LastGood);
+            Ok(Some(LastGood { version, desired: section, in_force })) => {
+                // What was in force then is what a refused key keeps now.
+                let before = Map::from_iter([(OBJECT.to_owned(), Value::Object(in_force))]);
+                this.config = Arc::new(desired::apply(&before, &this.config).config);
+                this.take(&section, version, Source::LastGood);
                 tracing::info!(version, "starting with the last good desired configuration");
             }
             Ok(None) => {}
@@ -73,7 +78,8 @@ impl Configuration {
     /// Applies a whole desired section.
     pub(super) fn desired(&mut self, section: &Map<String, Value>, version: u64) -> Update {
         let update = self.take(section, version, Source::Hub);
-        if let Err(error) = last_good::save(&self.directory, &LastGood { version, desired: section.clone() }) {
+        let last = LastGood { version, desired: section.clone(), in_force: reported(&self.config) };
+        if let Err(error) = last_good::save(&self.directory, &last) {
             tracing::warn!(%error, "the desired configuration cannot be stored; an offline restart will use an older one");
         }
         update
@@ -95,5 +101,39 @@ impl Configuration {
             self.config = Arc::new(applied.config);
         }
         Update { config: changed.then(|| Arc::clone(&self.config)), new_problems }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn section(members: Value) -> Map<String, Value> {
+        Map::from_iter([(OBJECT.to_owned(), members)])
+    }
+
+    #[test]
+    fn a_refused_key_keeps_what_was_in_force_also_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut configuration = Configuration::load(dir.path().to_owned());
+        configuration.desired(&section(json!({"snapshotFrequency": {"value": "PT1H"}})), 1);
+        let bad = section(json!({"snapshotFrequency": {"value": "soon"}, "hubResourceId": {"value": "x"}}));
+        let update = configuration.desired(&bad, 2);
+        assert_eq!(update.new_problems.len(), 1);
+        for start in 0..3 {
+            let mut again = Configuration::load(dir.path().to_owned());
+            assert_eq!(again.config.snapshot_frequency.length(), Duration::from_secs(3600), "start {start}");
+            assert_eq!((again.config.hub_resource_id.as_str(), again.version), ("x", Some(2)));
+            let update = again.desired(&bad, 2);
+            assert!(update.config.is_none() && update.new_problems.is_empty(), "told once");
+        }
+        // A key that is removed takes its default again, whatever was in force.
+        let mut again = Configuration::load(dir.path().to_owned());
+        again.desired(&section(json!({})), 3);
+        assert_eq!(*again.config, AgentConfig::default());
     }
 }

@@ -1,13 +1,14 @@
-//! The last desired section, kept so that an agent that starts offline runs with it.
+//! The last desired section and what was in force with it, kept so that an agent that starts offline runs with it, and
+//! a value that was refused stays refused in favour of the same one.
 //!
 //! Format of `last-desired.json`, mode 0600, one JSON object:
 //!
 //! ```json
-//! {"format":1,"version":7,"desired":{"ms_iotn:…":{…},"$version":7}}
+//! {"format":1,"version":7,"desired":{"ms_iotn:…":{…},"$version":7},"inForce":{"snapshotFrequency":{"value":"PT13H"},…}}
 //! ```
 //!
 //! `format` is 1. `version` is the section's `$version`. `desired` is the section as it was merged, which is judged
-//! again when it is loaded. The file is replaced as a whole, so it is never half written; what does not read back as
+//! again when it is loaded. `inForce` has the members that were reported for it. The file is replaced as a whole, so it is never half written; what does not read back as
 //! above is an error, and the agent then starts with the defaults.
 
 use std::fs::File;
@@ -34,6 +35,8 @@ pub struct LastGood {
     pub version: u64,
     /// The whole section.
     pub desired: Map<String, Value>,
+    /// What was in force with it: the members of [`super::reported::reported`].
+    pub in_force: Map<String, Value>,
 }
 
 /// Why the section was not saved or loaded.
@@ -79,7 +82,9 @@ impl LastGoodError {
 /// Those of the file system, and a section that is too large; what was saved before is then still there.
 pub fn save(directory: &Path, last: &LastGood) -> Result<(), LastGoodError> {
     let path = directory.join(FILE_NAME);
-    let content = json!({ "format": FORMAT, "version": last.version, "desired": last.desired }).to_string();
+    let content =
+        json!({ "format": FORMAT, "version": last.version, "desired": last.desired, "inForce": last.in_force })
+            .to_string();
     if content.len() > LIMIT {
         return Err(LastGoodError::TooLarge { path, length: content.len() });
     }
@@ -112,9 +117,9 @@ fn decode(bytes: &[u8]) -> Result<LastGood, String> {
         return Err(format!("its format is not {FORMAT}"));
     }
     let version = map.get("version").and_then(Value::as_u64).ok_or("it has no version")?;
-    match map.remove("desired") {
-        Some(Value::Object(desired)) => Ok(LastGood { version, desired }),
-        _ => Err("it has no desired section".to_owned()),
+    match (map.remove("desired"), map.remove("inForce")) {
+        (Some(Value::Object(desired)), Some(Value::Object(in_force))) => Ok(LastGood { version, desired, in_force }),
+        _ => Err("it has no desired section, or not what was in force".to_owned()),
     }
 }
 
@@ -132,7 +137,12 @@ mod tests {
 
     fn last(version: u64) -> LastGood {
         let desired = json!({ "ms_iotn:x": { "snapshotFrequency": { "value": "PT1H" } }, "$version": version });
-        LastGood { version, desired: desired.as_object().unwrap().clone() }
+        let in_force = json!({ "snapshotFrequency": { "value": "PT1H" } });
+        LastGood {
+            version,
+            desired: desired.as_object().unwrap().clone(),
+            in_force: in_force.as_object().unwrap().clone(),
+        }
     }
 
     #[test]
@@ -156,9 +166,9 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         let foreign: [&[u8]; 4] = [
             b"[]",
-            b"{\"format\":2,\"version\":7,\"desired\":{}}",
-            b"{\"format\":1,\"desired\":{}}",
-            b"{\"format\":1,\"version\":7}",
+            b"{\"format\":2,\"version\":7,\"desired\":{},\"inForce\":{}}",
+            b"{\"format\":1,\"desired\":{},\"inForce\":{}}",
+            b"{\"format\":1,\"version\":7,\"desired\":{}}",
         ];
         for content in (0..whole.len()).map(|n| &whole[..n]).chain(foreign) {
             files::write_atomic(&path, content, 0o600).unwrap();
