@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use thiserror::Error;
 
+use super::output::printable_lines;
+
 /// All is well.
 pub const OK: u8 = 0;
 /// It failed, or something is amiss.
@@ -46,6 +48,23 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     {
         return ExitCode::from(OK);
     }
-    eprintln!("twinward: {error:#}");
+    eprintln!("{}", error_text(error));
     ExitCode::from(error.downcast_ref::<CommandError>().map_or(FAILED, |e| e.code))
+}
+
+/// The error and its causes. It may quote files, arguments and answers, so it is made printable; a list of problems
+/// keeps its lines.
+fn error_text(error: &anyhow::Error) -> String {
+    printable_lines(&format!("twinward: {error:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_keeps_its_lines_and_steers_nothing() {
+        let error = anyhow::anyhow!("no \x1b[2Jkey \u{202e}x").context("two problems:\n  a\n  b");
+        assert_eq!(error_text(&error), "twinward: two problems:\n  a\n  b: no \\u{1b}[2Jkey \\u{202e}x");
+    }
 }

@@ -4,10 +4,24 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-/// Text from outside (command lines, names) with control characters made visible, so that it cannot steer a terminal.
+/// Text from outside (command lines, names) with the characters made visible that steer a terminal or deceive its
+/// reader: control characters, those that turn the direction of writing, and Unicode's own line breaks.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    text.chars().flat_map(|c| if steers(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
+
+/// As [`printable`], with the line breaks kept: for our own texts that have several lines.
+#[must_use]
+pub fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// The second group is all of Unicode's `Bidi_Control`.
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// Prints [`table_text`].
@@ -64,5 +78,24 @@ mod tests {
     fn control_characters_cannot_reach_the_terminal() {
         assert_eq!(printable("a\x1b[2Jb\n"), "a\\u{1b}[2Jb\\n");
         assert_eq!(printable("größe"), "größe");
+    }
+
+    #[test]
+    fn characters_that_turn_or_break_the_line_are_shown() {
+        assert_eq!(printable("a\u{202e}gpj.sh"), "a\\u{202e}gpj.sh");
+        let turning = ['\u{61c}', '\u{200e}', '\u{200f}'].into_iter();
+        let turning = turning.chain('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}');
+        for c in turning.chain(['\u{2028}', '\u{2029}', '\u{85}']) {
+            assert_eq!(printable(&c.to_string()), format!("\\u{{{:x}}}", u32::from(c)));
+        }
+        // Letters that are written from right to left are text, and so are their neighbours in the tables.
+        for text in ["שלום", "سلام", "\u{200d}\u{2027}\u{202f}\u{2065}\u{206a}"] {
+            assert_eq!(printable(text), text);
+        }
+    }
+
+    #[test]
+    fn only_line_breaks_are_kept_in_a_text_of_several_lines() {
+        assert_eq!(printable_lines("a\n\x1b[2Jb\r\n\u{2028}"), "a\n\\u{1b}[2Jb\\r\n\\u{2028}");
     }
 }
