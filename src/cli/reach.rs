@@ -75,7 +75,7 @@ mod tests {
     fn the_next_place_is_tried_only_if_nobody_is_there() {
         let empty = tempfile::tempdir().unwrap();
         let dead = tempfile::tempdir().unwrap();
-        drop(std::os::unix::net::UnixListener::bind(control::socket_path(dead.path())).unwrap());
+        control::leave_dead_socket(&control::socket_path(dead.path()));
         let places = [empty.path().to_owned(), dead.path().to_owned()];
         let error = ask_in(&places, Request::Status).unwrap_err();
         assert!(matches!(&error, ControlError::NotRunning { path, .. } if path.starts_with(empty.path())), "{error}");

@@ -37,3 +37,14 @@ const STEP_LIMIT: Duration = Duration::from_secs(5);
 pub fn socket_path(directory: &Path) -> PathBuf {
     directory.join("control.sock")
 }
+
+/// Leaves a socket at `path` that refuses, as a dead agent's does. It never listened, so it refuses also while a child
+/// process that another test starts at this moment still holds a copy of the descriptor.
+#[cfg(test)]
+pub(crate) fn leave_dead_socket(path: &Path) {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    bind(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
+    let refused = std::os::unix::net::UnixStream::connect(path).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "also while the socket is open");
+}

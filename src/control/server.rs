@@ -102,7 +102,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ask, socket_path};
+    use super::super::{ask, leave_dead_socket, socket_path};
     use super::*;
 
     async fn with_server<T: Send + 'static>(client: impl FnOnce(PathBuf) -> T + Send + 'static) -> T {
@@ -141,7 +141,7 @@ mod tests {
     async fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = socket_path(dir.path());
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        leave_dead_socket(&path);
         let server = Server::bind(&path).unwrap();
         assert_eq!(Server::bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(server);
