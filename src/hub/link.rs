@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use rumqttc::{
     AsyncClient, ClientError, ConnectReturnCode, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions,
-    Packet, PublishOptions, QoS, StateError, SubscribeFilterInput,
+    Packet, PublishOptions, QoS, StateError, SubscribeFilterInput, SubscribeNoticeError,
 };
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -105,7 +105,7 @@ struct Connection {
 }
 
 enum Ack {
-    Subscribed(Result<(), String>),
+    Subscribed(Result<(), SubscribeNoticeError>),
     Message(MessageId, bool),
 }
 
@@ -229,12 +229,12 @@ impl Link {
             }
             Heard::Packet(_) => self.give(Input::Heard).await,
             Heard::Ack(Ack::Subscribed(Ok(()))) => self.give(Input::Subscribed).await,
-            Heard::Ack(Ack::Subscribed(Err(why))) => {
-                self.give(Input::Lost(LinkError::Protocol(one_line(&format!("subscribing failed: {why}"))))).await;
+            Heard::Ack(Ack::Subscribed(Err(SubscribeNoticeError::V4SubAckFailure(why)))) => {
+                self.give(Input::Lost(LinkError::Protocol(one_line(&format!("subscribing failed: {why:?}"))))).await;
             }
             Heard::Ack(Ack::Message(id, true)) => self.give(Input::Acknowledged(id)).await,
             // The connection is ending, which has its own news.
-            Heard::Ack(Ack::Message(_, false)) => {}
+            Heard::Ack(Ack::Message(_, false) | Ack::Subscribed(Err(_))) => {}
             Heard::End(error) => {
                 let error = self.link_error(error);
                 if let Some(connection) = self.connection.take() {
@@ -314,8 +314,7 @@ impl Connection {
         let filters = [topics::TWIN_ANSWERS, topics::DESIRED_NOTICES];
         let filters = filters.map(|filter| SubscribeFilterInput::new(filter, QoS::AtMostOnce));
         let notice = self.client.try_subscribe_many_tracked(filters)?;
-        self.acks
-            .spawn(async move { Ack::Subscribed(notice.wait_completion_async().await.map_err(|e| e.to_string())) });
+        self.acks.spawn(async move { Ack::Subscribed(notice.wait_completion_async().await) });
         Ok(())
     }
 
