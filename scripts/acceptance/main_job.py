@@ -8,11 +8,10 @@ effective, and that every body is valid against the published schema.
 import datetime
 import json
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from rig import OBJECT, Agent, Hub, reap, schema, spawn_marked, until
+from rig import OBJECT, Agent, Hub, reap, runtime_directory, schema, spawn_marked, until
 
 PROCESSES, RATE = 500, 50
 TWIN = {
@@ -85,7 +84,7 @@ def storm(hub, agent):
 
 def main(program, schemas, work):
     validator = schema(schemas)
-    runtime = tempfile.mkdtemp(prefix="twinward-", dir="/dev/shm")
+    runtime = runtime_directory()
     hub = Hub(program, work, {OBJECT: {k: {"value": v} for k, v in TWIN.items()}})
     agent = Agent(program, work, runtime, hub.ready)
     agent.start()

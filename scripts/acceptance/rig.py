@@ -4,7 +4,9 @@ import atexit
 import json
 import os
 import queue
+import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -21,6 +23,18 @@ def end_children():
 
 
 atexit.register(end_children)
+
+
+def runtime_directory():
+    """A directory on tmpfs for the hot spool; removed when this run ends, after its children."""
+    path = tempfile.mkdtemp(prefix="twinward-", dir="/dev/shm")
+    # Handlers run in reverse order, and the children must be gone first.
+    atexit.unregister(end_children)
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    atexit.register(end_children)
+    return path
+
+
 OBJECT = "ms_iotn:urn_azureiot_Security_SecurityAgentConfiguration"
 
 

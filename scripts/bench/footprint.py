@@ -3,19 +3,18 @@ of 10 s and one restart by SIGKILL in the first two minutes."""
 
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "acceptance"))
-from rig import OBJECT, Agent, Hub, until  # noqa: E402
+from rig import OBJECT, Agent, Hub, runtime_directory, until  # noqa: E402
 
 RATE = 50
 
 
 def main(lab_program, device_program, minutes, work):
     print(f"device binary: {os.path.getsize(device_program)} bytes")
-    runtime = tempfile.mkdtemp(prefix="twinward-", dir="/dev/shm")
+    runtime = runtime_directory()
     hub = Hub(lab_program, work, {OBJECT: {
         "highPriorityMessageFrequency": {"value": "PT5S"}, "lowPriorityMessageFrequency": {"value": "PT10S"},
         "snapshotFrequency": {"value": "PT1M"}, "aggregationIntervalProcessCreate": {"value": "PT10S"}}})
