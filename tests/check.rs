@@ -58,12 +58,15 @@ fn the_configuration_and_its_secret_are_checked_together() {
     hub.port | 8883 | default
     hub.host | - | default
     hub.ca_file | - | default
+    hub.direct_methods | true | default
+    twin.object | ms_iotn:urn_azureiot_Security_SecurityAgentConfiguration | default
     storage.directory | /var/lib/twinward | default
     storage.runtime_directory | - | default
     storage.commit_interval | 1m | default
     storage.min_free_bytes | 64 MiB | default
     collect.process_source | auto | default
     log.level | info | default
+    log.diagnostic_level | warn | default
     DIR/secret has mode 0644: others could read the secret; run: chmod 600 DIR/secret
     DIR/a.toml: the local configuration is not usable: 1 problem
     "#);

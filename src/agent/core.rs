@@ -291,6 +291,7 @@ impl Core {
                     messages_sent: statistics.messages_sent,
                     messages_under_4_kib: statistics.messages_under_4_kib,
                     total_failed: statistics.messages_failed,
+                    ..MessageStatistics::default()
                 },
                 now.wall,
             ),

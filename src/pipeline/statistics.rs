@@ -83,6 +83,7 @@ pub fn configuration_errors(problems: &[Problem], first_serial: u64, at: Timesta
         error_type: error_type.to_owned(),
         used_configuration: problem.in_force.clone(),
         message: format!("given {}, expected {}", problem.given, problem.expected),
+        extra_details: ExtraDetails::new(),
     });
     errors
         .zip(first_serial..)

@@ -34,6 +34,10 @@ pub const HUB_MESSAGES: &str = "\"open\"";
 pub const HUB_PORT: &str = "8883";
 /// `hub.transport`: the only one in this version.
 pub const HUB_TRANSPORT: &str = "\"mqtt\"";
+/// `hub.direct_methods`: they read or hurry, and are bounded.
+pub const HUB_DIRECT_METHODS: &str = "true";
+/// `twin.object`: published (protocol reference 1.1).
+pub const TWIN_OBJECT: &str = "\"ms_iotn:urn_azureiot_Security_SecurityAgentConfiguration\"";
 /// `storage.directory`: where the file system standard puts state.
 pub const STORAGE_DIRECTORY: &str = "\"/var/lib/twinward\"";
 /// `storage.commit_interval`: one flash write a minute at most; a power cut loses at most a minute of low events.
@@ -44,6 +48,8 @@ pub const STORAGE_MIN_FREE: &str = "\"64 MiB\"";
 pub const COLLECT_PROCESS_SOURCE: &str = "\"auto\"";
 /// `log.level`: state changes, nothing per event.
 pub const LOG_LEVEL: &str = "\"info\"";
+/// `log.diagnostic_level`: what the C agent shipped with.
+pub const LOG_DIAGNOSTIC_LEVEL: &str = "\"warn\"";
 
 /// Below one second each event would be a flash write.
 pub const COMMIT_INTERVAL_LEAST: Duration = Duration::from_secs(1);
@@ -53,6 +59,10 @@ pub const COMMIT_INTERVAL_MOST: Duration = Duration::from_secs(3600);
 pub const MIN_FREE_MOST: ByteSize = ByteSize::mebibytes(1024 * 1024);
 /// Linux's `PATH_MAX`, without the closing NUL.
 pub const PATH_LENGTH: usize = 4095;
+/// The hub takes names of up to 1 KB; this is far above any in use, and leaves room for the members.
+pub const MEMBER_NAME_LENGTH: usize = 128;
+/// The agent's second reported object; the configuration object cannot have its name.
+pub const OWN_OBJECT: &str = "twinward";
 /// The longest DNS name (RFC 1035).
 pub const HOST_LENGTH: usize = 253;
 

@@ -1,6 +1,7 @@
 //! The local configuration as a list: which value each key has, and where it came from.
 
-use super::keys::{self, KEYS};
+use super::form;
+use super::keys::KEYS;
 use super::{Identity, LogLevel, MessageMode, Origin, ProcessSource, Settings, Transport};
 
 /// One key of the local configuration.
@@ -42,12 +43,15 @@ impl Settings {
             "hub.port" => Some(self.hub.port.to_string()),
             "hub.host" => self.hub.host.clone(),
             "hub.ca_file" => self.hub.ca_file.as_deref().map(path),
+            "hub.direct_methods" => Some(self.hub.direct_methods.to_string()),
+            "twin.object" => Some(self.twin.object.clone()),
             "storage.directory" => Some(path(&self.storage.directory)),
             "storage.runtime_directory" => self.storage.runtime_directory.as_deref().map(path),
-            "storage.commit_interval" => Some(keys::duration_text(self.storage.commit_interval)),
+            "storage.commit_interval" => Some(form::duration_text(self.storage.commit_interval)),
             "storage.min_free_bytes" => Some(self.storage.min_free.to_string()),
             "collect.process_source" => Some(self.collect.process_source.as_str().to_owned()),
             "log.level" => Some(self.log.level.as_str().to_owned()),
+            "log.diagnostic_level" => Some(self.log.diagnostic_level.map_or("off", LogLevel::as_str).to_owned()),
             _ => None,
         }
     }

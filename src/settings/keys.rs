@@ -1,14 +1,11 @@
 //! The known keys of the local configuration: one table for the checks, the nearest-key hints and the sample
 //! file.
 
-use std::time::Duration;
-
 use config::ValueKind;
-
-use crate::model::units::ByteSize;
 
 use super::defaults;
 use super::error::{Fault, clipped};
+use super::form::Form;
 
 /// One key.
 #[derive(Debug)]
@@ -27,38 +24,6 @@ pub struct Key {
     pub help: &'static [&'static str],
     /// Whether a wrong value could be, or hold, a secret: it is never shown.
     pub hidden: bool,
-}
-
-/// The form of a value.
-#[derive(Clone, Copy, Debug)]
-pub enum Form {
-    /// Any text that is not empty.
-    Text,
-    /// An absolute path.
-    Path,
-    /// A host name or an IP address.
-    Host,
-    /// A TCP port.
-    Port,
-    /// A whole number with `s`, `m` or `h`.
-    Duration {
-        /// Smallest value.
-        least: Duration,
-        /// Largest value.
-        most: Duration,
-    },
-    /// A number of bytes, with or without `KiB`, `MiB`, `GiB`.
-    Size {
-        /// Largest value.
-        most: ByteSize,
-    },
-    /// One of some words.
-    Choice {
-        /// The words of this version.
-        now: &'static [&'static str],
-        /// Words that a later version will know.
-        later: &'static [&'static str],
-    },
 }
 
 /// All keys, in the order of the sample file.
@@ -136,6 +101,26 @@ pub const KEYS: &[Key] = &[
         hidden: false,
     },
     Key {
+        section: "hub",
+        name: "hub.direct_methods",
+        form: Form::Switch,
+        default: Some(defaults::HUB_DIRECT_METHODS),
+        example: "",
+        help: &[
+            "Whether the hub may call ping, getStatus, collectNow and flush. They read or hurry; they change nothing.",
+        ],
+        hidden: false,
+    },
+    Key {
+        section: "twin",
+        name: "twin.object",
+        form: Form::MemberName,
+        default: Some(defaults::TWIN_OBJECT),
+        example: "",
+        help: &["Name of the configuration object in the module twin, in desired and in reported."],
+        hidden: false,
+    },
+    Key {
         section: "storage",
         name: "storage.directory",
         form: Form::Path,
@@ -195,6 +180,18 @@ pub const KEYS: &[Key] = &[
         help: &["Least severity that is written: error, warn, info, debug or trace."],
         hidden: false,
     },
+    Key {
+        section: "log",
+        name: "log.diagnostic_level",
+        form: Form::Choice { now: &["off", "error", "warn", "info", "debug"], later: &[] },
+        default: Some(defaults::LOG_DIAGNOSTIC_LEVEL),
+        example: "",
+        help: &[
+            "Least severity that also goes to the hub, as Diagnostic events: off, error, warn, info or debug.",
+            "What log.level does not write does not go there either. The twin sets their priority, and Off ends them.",
+        ],
+        hidden: false,
+    },
 ];
 
 /// The key of this dotted name.
@@ -218,6 +215,8 @@ pub(super) enum Given<'a> {
     Variable(&'a str),
     /// A whole number; `None` if it does not fit.
     Integer(Option<i64>),
+    /// `true` or `false`.
+    Boolean(bool),
     /// Anything else, in words.
     Other(&'static str),
 }
@@ -229,8 +228,12 @@ impl Key {
             Given::Variable(text) if matches!(self.form, Form::Port) => {
                 text.parse().ok().and_then(|n| self.form.read_integer(n))
             }
+            Given::Variable(text) if matches!(self.form, Form::Switch) => {
+                text.parse().ok().and_then(|on| self.form.read_boolean(on))
+            }
             Given::Text(text) | Given::Variable(text) => self.form.read_text(text),
             Given::Integer(number) => number.and_then(|n| self.form.read_integer(n)),
+            Given::Boolean(on) => self.form.read_boolean(on),
             Given::Other(_) => None,
         };
         value.ok_or_else(|| self.fault(given))
@@ -244,10 +247,13 @@ impl Key {
         };
         match given {
             Given::Other(found) => Fault::WrongType { found, expected },
+            Given::Boolean(_) => Fault::WrongType { found: "a boolean", expected },
             Given::Integer(_) if !takes_integers => Fault::WrongType { found: "a number", expected },
             Given::Integer(Some(number)) => Fault::BadValue { given: number.to_string(), expected },
             Given::Integer(None) => Fault::BadValue { given: "a number of this size".to_owned(), expected },
-            Given::Text(_) if matches!(self.form, Form::Port) => Fault::WrongType { found: "text", expected },
+            Given::Text(_) if matches!(self.form, Form::Port | Form::Switch) => {
+                Fault::WrongType { found: "text", expected }
+            }
             Given::Text(text) | Given::Variable(text) => match self.form {
                 Form::Choice { later, .. } if later.contains(&text) => {
                     Fault::NotInThisVersion { given: shown(text), expected }
@@ -258,113 +264,9 @@ impl Key {
     }
 }
 
-impl Form {
-    /// The expected form, in words.
-    #[must_use]
-    pub fn expected(self) -> String {
-        match self {
-            Self::Text => "text in quotes, not empty".to_owned(),
-            Self::Path => "an absolute path such as \"/etc/twinward/file\"".to_owned(),
-            Self::Host => "a host name or an IP address in quotes".to_owned(),
-            Self::Port => "a port from 1 to 65535".to_owned(),
-            Self::Duration { least, most } => {
-                let (least, most) = (duration_text(least), duration_text(most));
-                format!("a duration such as \"60s\" or \"5m\", from {least} to {most}")
-            }
-            Self::Size { most } => format!("a number of bytes, or text such as \"64 MiB\", at most {most}"),
-            Self::Choice { now, .. } => now.iter().map(|w| format!("\"{w}\"")).collect::<Vec<_>>().join(" or "),
-        }
-    }
-
-    fn read_text(self, text: &str) -> Option<ValueKind> {
-        // U+FFFD stands for bytes that are not UTF-8: a value that holds one is not what was meant.
-        let clean = !text.is_empty() && !text.chars().any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER);
-        match self {
-            _ if !clean => None,
-            Self::Text => Some(text.into()),
-            Self::Path => (text.starts_with('/') && text.len() <= defaults::PATH_LENGTH).then(|| text.into()),
-            Self::Host => is_host(text).then(|| text.into()),
-            Self::Port => None,
-            Self::Duration { least, most } => {
-                parse_duration(text).filter(|d| (least..=most).contains(d)).map(|d| d.as_secs().into())
-            }
-            Self::Size { most } => ByteSize::parse(text).filter(|s| *s <= most).map(|s| s.as_u64().into()),
-            Self::Choice { now, .. } => now.contains(&text).then(|| text.into()),
-        }
-    }
-
-    fn read_integer(self, number: i64) -> Option<ValueKind> {
-        match self {
-            Self::Port => u16::try_from(number).ok().filter(|p| *p > 0).map(|p| u64::from(p).into()),
-            Self::Size { most } => u64::try_from(number).ok().filter(|n| *n <= most.as_u64()).map(Into::into),
-            _ => None,
-        }
-    }
-}
-
-fn is_host(text: &str) -> bool {
-    text.parse::<std::net::IpAddr>().is_ok()
-        || (text.len() <= defaults::HOST_LENGTH
-            && text.split('.').all(|label| {
-                !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            }))
-}
-
-/// Reads `90s`, `5m` or `1h`: a whole number and a unit.
-fn parse_duration(text: &str) -> Option<Duration> {
-    let unit = text.chars().last()?;
-    let number = text.strip_suffix(unit)?.trim_end();
-    let factor = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        _ => return None,
-    };
-    if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    number.parse::<u64>().ok()?.checked_mul(factor).map(Duration::from_secs)
-}
-
-/// The shortest exact form of whole seconds that the file takes: `90s`, `5m`, `1h`.
-#[must_use]
-pub fn duration_text(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match seconds {
-        0 => "0s".to_owned(),
-        s if s.is_multiple_of(3600) => format!("{}h", s / 3600),
-        s if s.is_multiple_of(60) => format!("{}m", s / 60),
-        s => format!("{s}s"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_have_one_number_and_one_unit() {
-        for (text, seconds) in [("60s", 60), ("5m", 300), ("1h", 3600), ("90 s", 90)] {
-            assert_eq!(parse_duration(text), Some(Duration::from_secs(seconds)), "{text}");
-        }
-        for text in ["", "s", "60", "1.5m", "-1s", "1d", "1m30s", "99999999999999999999s", "9999999999999999999h", "1é"]
-        {
-            assert_eq!(parse_duration(text), None, "{text}");
-        }
-        assert_eq!(duration_text(Duration::from_secs(90)), "90s");
-        assert_eq!(duration_text(Duration::from_secs(120)), "2m");
-        assert_eq!(duration_text(Duration::from_secs(7200)), "2h");
-    }
-
-    #[test]
-    fn hosts_are_names_or_addresses() {
-        for host in ["hub.azure-devices.net", "127.0.0.1", "::1", "gateway_1"] {
-            assert!(is_host(host), "{host}");
-        }
-        for host in ["", "a b", "a..b", "https://hub", "hub:8883", "[::1]", "hub/"] {
-            assert!(!is_host(host), "{host}");
-        }
-    }
 
     #[test]
     fn each_key_belongs_to_its_section_and_has_a_value_to_show() {

@@ -244,6 +244,7 @@ fn given<'a>(value: &'a Spanned<DeValue<'_>>) -> Given<'a> {
     match value.get_ref() {
         DeValue::String(text) => Given::Text(text),
         DeValue::Integer(number) => Given::Integer(i64::from_str_radix(number.as_str(), number.radix()).ok()),
+        DeValue::Boolean(on) => Given::Boolean(*on),
         _ => Given::Other(kind(value)),
     }
 }

@@ -14,7 +14,8 @@ use crate::model::units::ByteSize;
 use super::error::{Fault, LocalProblem, SettingsError};
 use super::layers::{self, Layer, SECRET_KEY};
 use super::{
-    Collect, Hub, Identity, Log, LogLevel, MessageMode, Origin, ProcessSource, Settings, Storage, Transport, defaults,
+    Collect, Hub, Identity, Log, LogLevel, MessageMode, Origin, ProcessSource, Settings, Storage, Transport, Twin,
+    defaults,
 };
 
 const SECRET_FILE_KEY: &str = "identity.connection_string_file";
@@ -129,6 +130,7 @@ struct Merged {
     #[serde(default)]
     identity: MergedIdentity,
     hub: MergedHub,
+    twin: MergedTwin,
     storage: MergedStorage,
     collect: MergedCollect,
     log: MergedLog,
@@ -146,6 +148,12 @@ struct MergedHub {
     port: u16,
     host: Option<String>,
     ca_file: Option<PathBuf>,
+    direct_methods: bool,
+}
+
+#[derive(Deserialize)]
+struct MergedTwin {
+    object: String,
 }
 
 #[derive(Deserialize)]
@@ -164,6 +172,16 @@ struct MergedCollect {
 #[derive(Deserialize)]
 struct MergedLog {
     level: LogLevel,
+    diagnostic_level: DiagnosticLevel,
+}
+
+/// [`LogLevel`], or none at all.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum DiagnosticLevel {
+    Off,
+    #[serde(untagged)]
+    From(LogLevel),
 }
 
 fn build(
@@ -196,7 +214,9 @@ fn build(
             port: merged.hub.port,
             host: merged.hub.host,
             ca_file: merged.hub.ca_file,
+            direct_methods: merged.hub.direct_methods,
         },
+        twin: Twin { object: merged.twin.object },
         storage: Storage {
             directory: merged.storage.directory,
             runtime_directory,
@@ -204,7 +224,13 @@ fn build(
             min_free: ByteSize::bytes(merged.storage.min_free_bytes),
         },
         collect: Collect { process_source: merged.collect.process_source },
-        log: Log { level: merged.log.level },
+        log: Log {
+            level: merged.log.level,
+            diagnostic_level: match merged.log.diagnostic_level {
+                DiagnosticLevel::Off => None,
+                DiagnosticLevel::From(level) => Some(level),
+            },
+        },
         origins,
         warnings,
     }

@@ -6,6 +6,7 @@ pub mod defaults;
 pub mod desired;
 pub mod effective;
 pub mod error;
+pub mod form;
 pub mod keys;
 pub mod last_good;
 mod layers;
@@ -32,6 +33,8 @@ pub struct Settings {
     pub identity: Identity,
     /// How the hub is reached.
     pub hub: Hub,
+    /// How the twin is read.
+    pub twin: Twin,
     /// Where and how things are stored.
     pub storage: Storage,
     /// How things are collected.
@@ -92,6 +95,15 @@ pub struct Hub {
     pub host: Option<String>,
     /// Trusted besides the system store.
     pub ca_file: Option<PathBuf>,
+    /// Whether the hub may call direct methods.
+    pub direct_methods: bool,
+}
+
+/// `[twin]`.
+#[derive(Clone, Debug)]
+pub struct Twin {
+    /// Name of the configuration object, in desired and in reported.
+    pub object: String,
 }
 
 /// How messages are marked (protocol reference 3.2).
@@ -149,6 +161,8 @@ pub enum ProcessSource {
 pub struct Log {
     /// Least severity that is written.
     pub level: LogLevel,
+    /// Least severity that becomes a Diagnostic event; `None`: none does.
+    pub diagnostic_level: Option<LogLevel>,
 }
 
 /// Severities of the log.

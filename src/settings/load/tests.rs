@@ -56,12 +56,15 @@ fn an_empty_file_takes_every_default() {
     hub.port=8883
     hub.host=
     hub.ca_file=
+    hub.direct_methods=true
+    twin.object=ms_iotn:urn_azureiot_Security_SecurityAgentConfiguration
     storage.directory=/var/lib/twinward
     storage.runtime_directory=
     storage.commit_interval=1m
     storage.min_free_bytes=64 MiB
     collect.process_source=auto
     log.level=info
+    log.diagnostic_level=warn
     "#);
 }
 
