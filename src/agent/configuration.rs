@@ -10,7 +10,9 @@ use crate::settings::agent_config::AgentConfig;
 use crate::settings::desired;
 use crate::settings::last_good::{self, LastGood};
 use crate::settings::reported::reported;
-use crate::settings::twin_keys::OBJECT;
+
+/// The name that the C agent gave to the twin as a whole (protocol reference 1.4).
+const WHOLE_TWIN: &str = "TwinConfiguration";
 
 /// Where the configuration in force came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ impl Source {
 #[derive(Debug)]
 pub(super) struct Configuration {
     directory: PathBuf,
+    /// Name of the configuration object in both sections.
+    pub(super) object: String,
     pub(super) config: Arc<AgentConfig>,
     pub(super) source: Source,
     pub(super) version: Option<u64>,
@@ -51,9 +55,10 @@ pub(super) struct Update {
 
 impl Configuration {
     /// Starts with the last good desired section of an earlier run, else with the defaults.
-    pub(super) fn load(directory: PathBuf) -> Self {
+    pub(super) fn load(directory: PathBuf, object: String) -> Self {
         let mut this = Self {
             directory,
+            object,
             config: Arc::new(AgentConfig::default()),
             source: Source::Defaults,
             version: None,
@@ -62,8 +67,8 @@ impl Configuration {
         match last_good::load(&this.directory) {
             Ok(Some(LastGood { version, desired: section, in_force })) => {
                 // What was in force then is what a refused key keeps now.
-                let before = Map::from_iter([(OBJECT.to_owned(), Value::Object(in_force))]);
-                this.config = Arc::new(desired::apply(&before, &this.config).config);
+                let before = Map::from_iter([(this.object.clone(), Value::Object(in_force))]);
+                this.config = Arc::new(desired::apply(&before, &this.object, &this.config).config);
                 this.take(&section, version, Source::LastGood);
                 tracing::info!(version, "starting with the last good desired configuration");
             }
@@ -85,8 +90,25 @@ impl Configuration {
         update
     }
 
+    /// Notes a twin that came and cannot be read, until a good one comes; gives the problem if it is a new one.
+    pub(super) fn unreadable(&mut self, why: String) -> Vec<Problem> {
+        let problem = Problem {
+            key: WHOLE_TWIN.to_owned(),
+            kind: ProblemKind::TypeMismatch,
+            given: "a twin that cannot be read".to_owned(),
+            expected: why,
+            in_force: format!("the configuration from before ({})", self.source.as_str()),
+        };
+        if self.problems.contains(&problem) {
+            return Vec::new();
+        }
+        self.problems.retain(|p| p.key != WHOLE_TWIN);
+        self.problems.push(problem.clone());
+        vec![problem]
+    }
+
     fn take(&mut self, section: &Map<String, Value>, version: u64, source: Source) -> Update {
-        let applied = desired::apply(section, &self.config);
+        let applied = desired::apply(section, &self.object, &self.config);
         let new_problems = applied
             .problems
             .iter()
@@ -111,6 +133,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::settings::twin_keys::OBJECT;
 
     fn section(members: Value) -> Map<String, Value> {
         Map::from_iter([(OBJECT.to_owned(), members)])
@@ -119,20 +142,20 @@ mod tests {
     #[test]
     fn a_refused_key_keeps_what_was_in_force_also_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        let mut configuration = Configuration::load(dir.path().to_owned());
+        let mut configuration = Configuration::load(dir.path().to_owned(), OBJECT.to_owned());
         configuration.desired(&section(json!({"snapshotFrequency": {"value": "PT1H"}})), 1);
         let bad = section(json!({"snapshotFrequency": {"value": "soon"}, "hubResourceId": {"value": "x"}}));
         let update = configuration.desired(&bad, 2);
         assert_eq!(update.new_problems.len(), 1);
         for start in 0..3 {
-            let mut again = Configuration::load(dir.path().to_owned());
+            let mut again = Configuration::load(dir.path().to_owned(), OBJECT.to_owned());
             assert_eq!(again.config.snapshot_frequency.length(), Duration::from_secs(3600), "start {start}");
             assert_eq!((again.config.hub_resource_id.as_str(), again.version), ("x", Some(2)));
             let update = again.desired(&bad, 2);
             assert!(update.config.is_none() && update.new_problems.is_empty(), "told once");
         }
         // A key that is removed takes its default again, whatever was in force.
-        let mut again = Configuration::load(dir.path().to_owned());
+        let mut again = Configuration::load(dir.path().to_owned(), OBJECT.to_owned());
         again.desired(&section(json!({})), 3);
         assert_eq!(*again.config, AgentConfig::default());
     }

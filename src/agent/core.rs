@@ -319,7 +319,8 @@ impl Core {
                 },
             };
             match next {
-                Some(message) => {
+                Some(mut message) => {
+                    message.hub_resource_id.clone_from(&self.config.hub_resource_id);
                     let (id, body_len) = (message.id, message.body.len());
                     if self.to_hub.try_send(ToHub::Send(message)).is_err() {
                         // The link is behind or gone; this message is in flight and waits for its turn.

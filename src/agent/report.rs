@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 use crate::model::loss::{Account, Gap};
 use crate::model::problem::Problem;
 use crate::model::time::Mono;
-use crate::settings::agent_config::AgentConfig;
+use crate::settings::defaults::OWN_OBJECT;
 use crate::settings::reported::reported;
-use crate::settings::twin_keys::OBJECT;
 
+use super::configuration::Configuration;
 use super::status::Status;
 
 /// Shortest time between two reports that no configuration change asked for.
@@ -24,11 +24,11 @@ const PROBLEMS: usize = 32;
 const GAPS: usize = 8;
 
 /// Both reported objects.
-pub(super) fn objects(config: &AgentConfig, status: &Status) -> Map<String, Value> {
+pub(super) fn objects(configuration: &Configuration, status: &Status) -> Map<String, Value> {
     let mut section = Map::new();
-    section.insert(OBJECT.to_owned(), Value::Object(reported(config)));
+    section.insert(configuration.object.clone(), Value::Object(reported(&configuration.config)));
     section.insert(
-        "twinward".to_owned(),
+        OWN_OBJECT.to_owned(),
         json!({
             "version": status.version,
             "agentId": status.agent_id,

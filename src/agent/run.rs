@@ -14,6 +14,7 @@ use crate::hub::link;
 use crate::hub::traffic::{FromHub, LinkState, ToHub};
 use crate::model::event::EventName;
 use crate::model::health::{CollectorHealth, HealthState};
+use crate::model::problem::Problem;
 use crate::model::time::Timestamp;
 use crate::model::units::Priority;
 use crate::settings::agent_config::AgentConfig;
@@ -164,10 +165,11 @@ impl Running {
                 }
                 Ok(())
             }
-            FromHub::TwinProblem(problem) => {
-                tracing::warn!(problem, "the twin cannot be read; the configuration in force stays");
-                Ok(())
+            FromHub::TwinUnreadable(problem) => {
+                let new = self.configuration.unreadable(problem);
+                self.tell_problems(new).await
             }
+            FromHub::TwinUnavailable(_) => Ok(()),
         }
     }
 
@@ -203,18 +205,29 @@ impl Running {
 
     async fn on_desired(&mut self, section: &Map<String, Value>, version: u64) -> Result<(), AgentError> {
         let update = self.configuration.desired(section, version);
-        self.shared.update(|views| {
-            views.twin.source = self.configuration.source.as_str();
-            views.twin.desired_version = self.configuration.version;
-            views.twin.problems.clone_from(&self.configuration.problems);
-        });
         tracing::info!(
             version,
             changed = update.config.is_some(),
             problems = self.configuration.problems.len(),
             "desired configuration received"
         );
-        for problem in &update.new_problems {
+        if let Some(config) = update.config {
+            self.tell_core(ToCore::Configure(Arc::clone(&config))).await?;
+            self.config.send_replace(config);
+            self.reconcile_capture();
+        }
+        self.tell_problems(update.new_problems).await
+    }
+
+    /// Shows what the configuration is now, and tells what is newly wrong with it.
+    async fn tell_problems(&mut self, new: Vec<Problem>) -> Result<(), AgentError> {
+        self.shared.update(|views| {
+            views.twin.source = self.configuration.source.as_str();
+            views.twin.desired_version = self.configuration.version;
+            views.twin.problems.clone_from(&self.configuration.problems);
+        });
+        self.reporter.urge();
+        for problem in &new {
             tracing::warn!(
                 key = problem.key,
                 given = problem.given,
@@ -223,16 +236,7 @@ impl Running {
                 "desired value is refused or doubtful"
             );
         }
-        if let Some(config) = update.config {
-            self.tell_core(ToCore::Configure(Arc::clone(&config))).await?;
-            self.config.send_replace(config);
-            self.reconcile_capture();
-        }
-        if !update.new_problems.is_empty() {
-            self.tell_core(ToCore::Problems(update.new_problems)).await?;
-        }
-        self.reporter.urge();
-        Ok(())
+        if new.is_empty() { Ok(()) } else { self.tell_core(ToCore::Problems(new)).await }
     }
 
     /// How long until the reported section is to be looked at; `None` while nobody would take it.
@@ -247,7 +251,7 @@ impl Running {
             return Ok(());
         }
         let status = self.handle.status().await?;
-        let section = report::objects(&self.configuration.config, &status);
+        let section = report::objects(&self.configuration, &status);
         if let Some(section) = self.reporter.offer(section, now)
             && self.to_hub.try_send(ToHub::Report(section)).is_err()
         {

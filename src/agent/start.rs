@@ -212,7 +212,7 @@ impl Agent {
         })?;
         let agent_id = agent_id(&storage.directory.join("agent-id"))?;
         let now = clock.now();
-        let configuration = Configuration::load(storage.directory.clone());
+        let configuration = Configuration::load(storage.directory.clone(), settings.twin.object.clone());
         let config = Arc::clone(&configuration.config);
 
         let (spool, recovery) = Spool::open(

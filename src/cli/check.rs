@@ -15,7 +15,7 @@ use crate::model::problem::{Problem, ProblemKind};
 use crate::settings::agent_config::AgentConfig;
 use crate::settings::desired::{self, Applied};
 use crate::settings::error::SettingsError;
-use crate::settings::twin_keys::{OBJECT, TwinKey};
+use crate::settings::twin_keys::{OBJECT, OLDER_OBJECT, TwinKey};
 use crate::settings::{Settings, defaults, load, twin_text};
 
 use super::args::Global;
@@ -30,6 +30,9 @@ pub struct CheckArgs {
     /// Print a twinward.toml with every key explained, and check nothing.
     #[arg(long, conflicts_with = "file")]
     pub sample: bool,
+    /// Name of the configuration object in a twin document, if your agents have another twin.object.
+    #[arg(long, value_name = "NAME", default_value = OBJECT, hide_default_value = true, requires = "file")]
+    pub object: String,
 }
 
 /// Runs the command.
@@ -44,7 +47,7 @@ pub fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<u8> {
     match &args.file {
         None => local(&global.config, true, global.json),
         Some(file) if file.extension().is_some_and(|e| e == "toml") => local(file, false, global.json),
-        Some(file) => twin(file, global.json),
+        Some(file) => twin(file, &args.object, global.json),
     }
 }
 
@@ -132,15 +135,15 @@ fn origin_text(origin: Option<&crate::settings::Origin>) -> String {
     origin.map_or_else(|| "default".to_owned(), ToString::to_string)
 }
 
-fn twin(path: &Path, json: bool) -> anyhow::Result<u8> {
+fn twin(path: &Path, object: &str, json: bool) -> anyhow::Result<u8> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(defaults::TWIN_TEXT_LIMIT as u64 + 1).read_to_end(&mut bytes))
         .with_context(|| format!("cannot read {}", path.display()))?;
     let document = twin_text::section_limits(&bytes).with_context(|| path.display().to_string())?;
-    let desired = desired_section(document).with_context(|| path.display().to_string())?;
-    let applied = desired::apply(&desired, &AgentConfig::default());
-    let rows = key_rows(&desired, &applied);
+    let desired = desired_section(document, object).with_context(|| path.display().to_string())?;
+    let applied = desired::apply(&desired, object, &AgentConfig::default());
+    let rows = key_rows(&desired, object, &applied);
     let refused = applied.problems.iter().filter(|p| p.is_refusal()).count();
     let ok = refused == 0;
     if json {
@@ -156,7 +159,7 @@ fn twin(path: &Path, json: bool) -> anyhow::Result<u8> {
         output::table(&["KEY", "STATE", "IN FORCE", "GIVEN", "EXPECTED"], &cells)?;
         line("")?;
         if !applied.object_found {
-            line(&format!("warning: there is no object {OBJECT}: every key takes its default"))?;
+            line(&format!("warning: there is no object {object}: every key takes its default"))?;
         }
         let verdict = match refused {
             0 => "every given key can be used".to_owned(),
@@ -170,7 +173,7 @@ fn twin(path: &Path, json: bool) -> anyhow::Result<u8> {
 
 /// Finds the desired section in whatever form a twin was written down: the whole twin of a registry
 /// (`properties.desired`), of a device (`desired`), the section, or only the members of our object.
-fn desired_section(mut document: Map<String, Value>) -> anyhow::Result<Map<String, Value>> {
+fn desired_section(mut document: Map<String, Value>, object: &str) -> anyhow::Result<Map<String, Value>> {
     let section = match document.get_mut("properties") {
         Some(Value::Object(properties)) => properties.remove("desired"),
         _ => document.remove("desired"),
@@ -179,7 +182,7 @@ fn desired_section(mut document: Map<String, Value>) -> anyhow::Result<Map<Strin
         Some(Value::Object(section)) => Ok(section),
         Some(_) => anyhow::bail!("its desired section is no JSON object: write {{\"desired\": {{…}}}}"),
         None if document.keys().any(|name| is_member(name)) => {
-            Ok(Map::from_iter([(OBJECT.to_owned(), Value::Object(document))]))
+            Ok(Map::from_iter([(object.to_owned(), Value::Object(document))]))
         }
         None => Ok(document),
     }
@@ -206,6 +209,7 @@ impl KeyRow {
                 ProblemKind::TypeMismatch => "refused",
                 ProblemKind::NotOptimal => "not optimal",
                 ProblemKind::Conflict => "conflict",
+                ProblemKind::Outdated => "outdated",
                 ProblemKind::Unknown => "unknown",
             },
             in_force: problem.in_force.clone(),
@@ -233,14 +237,15 @@ impl KeyRow {
 }
 
 /// Every property, and after them whatever else was found.
-fn key_rows(desired: &Map<String, Value>, applied: &Applied) -> Vec<KeyRow> {
-    let members = desired.get(OBJECT).and_then(Value::as_object);
+fn key_rows(desired: &Map<String, Value>, object: &str, applied: &Applied) -> Vec<KeyRow> {
+    let members = [object, OLDER_OBJECT].into_iter().find_map(|name| desired.get(name)).and_then(Value::as_object);
     let mut rows = Vec::new();
     for key in TwinKey::all() {
         let name = key.name();
         let found: Vec<&Problem> = applied.problems.iter().filter(|p| p.key == name).collect();
         if found.is_empty() {
-            let given = members.and_then(|m| m.get(&name)).and_then(|m| m.get("value")).filter(|v| !v.is_null());
+            let member = members.and_then(|m| m.get(&name));
+            let given = member.map(|m| if m.is_object() { &m["value"] } else { m }).filter(|v| !v.is_null());
             rows.push(KeyRow {
                 key: name,
                 state: if given.is_some() { "applied" } else { "default" },

@@ -186,7 +186,7 @@ impl Doctor {
                 clock: Arc::clone(&self.clock),
                 product: format!("twinward/{}", crate::model::VERSION),
             };
-            self.report.add_all(sign_in::sign_in(options).await)?;
+            self.report.add_all(sign_in::sign_in(options, &settings.twin.object).await)?;
         }
         self.report.may(Check::Twin, &[Check::SignIn]).map(drop)
     }

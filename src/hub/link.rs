@@ -193,8 +193,7 @@ impl Link {
 
     fn publish(&mut self, message: Message) -> Option<Input<'static>> {
         let identity = &self.options.identity;
-        let topic =
-            topics::telemetry_topic(&identity.device_id, &identity.module_id, &message, self.options.messages, &[]);
+        let topic = topics::telemetry_topic(&identity.device_id, &identity.module_id, &message, self.options.messages);
         let size = message.body.len() + topic.len();
         if size > MAX_MESSAGE {
             let why = format!("it has {size} bytes with its properties, the hub takes {MAX_MESSAGE}");

@@ -38,15 +38,9 @@ pub fn user_name(host: &str, device: &str, module: &str, product: &str) -> Strin
 }
 
 /// The topic of a message with its properties: content type and encoding so that routes can look into the body (open),
-/// or the mark that hands it to Microsoft's pipeline (defender); `extra` are further application properties.
+/// or the mark that hands it to Microsoft's pipeline (defender).
 #[must_use]
-pub fn telemetry_topic(
-    device: &str,
-    module: &str,
-    message: &Message,
-    mode: MessageMode,
-    extra: &[(&str, &str)],
-) -> String {
+pub fn telemetry_topic(device: &str, module: &str, message: &Message, mode: MessageMode) -> String {
     let id = message.id.to_string();
     let priority = message.queue.as_str();
     let properties: &[(&str, &str)] = match mode {
@@ -59,8 +53,10 @@ pub fn telemetry_topic(
         ],
         MessageMode::Defender => &[("$.ifid", INTERFACE_ID), ("$.mid", &id), ("MessagePriority", priority)],
     };
+    let resource = [("HubResourceId", message.hub_resource_id.as_str())];
+    let resource = resource.iter().filter(|(_, id)| !id.is_empty());
     let bag: Vec<_> =
-        properties.iter().chain(extra).map(|(key, value)| format!("{}={}", encode(key), encode(value))).collect();
+        properties.iter().chain(resource).map(|(key, value)| format!("{}={}", encode(key), encode(value))).collect();
     format!("devices/{device}/modules/{module}/messages/events/{}", bag.join("&"))
 }
 
@@ -130,7 +126,7 @@ mod tests {
 
     fn message() -> Message {
         let id = MessageId::parse("3f0d7d6c-0c1e-4b0e-9a53-0e4b6d2c9a11").unwrap();
-        Message { id, queue: Queue::High, body: "{}".into() }
+        Message { id, queue: Queue::High, body: "{}".into(), hub_resource_id: String::new() }
     }
 
     #[test]
@@ -145,16 +141,16 @@ mod tests {
     #[test]
     fn open_messages_can_be_routed_by_their_body() {
         assert_eq!(
-            telemetry_topic("d", "m", &message(), MessageMode::Open, &[("a b", "c&d/é")]),
+            telemetry_topic("d", "m", &Message { hub_resource_id: "/a b&c/é".into(), ..message() }, MessageMode::Open),
             "devices/d/modules/m/messages/events/%24.ct=application%2Fjson%3Bcharset%3Dutf-8&%24.ce=utf-8\
-             &%24.mid=3f0d7d6c-0c1e-4b0e-9a53-0e4b6d2c9a11&schema=1.0&priority=High&a%20b=c%26d%2F%C3%A9"
+             &%24.mid=3f0d7d6c-0c1e-4b0e-9a53-0e4b6d2c9a11&schema=1.0&priority=High&HubResourceId=%2Fa%20b%26c%2F%C3%A9"
         );
     }
 
     #[test]
     fn defender_messages_carry_the_mark() {
         assert_eq!(
-            telemetry_topic("d:1", "m", &message(), MessageMode::Defender, &[]),
+            telemetry_topic("d:1", "m", &message(), MessageMode::Defender),
             "devices/d:1/modules/m/messages/events/%24.ifid=urn%3Aazureiot%3ASecurity%3ASecurityAgent%3A1\
              &%24.mid=3f0d7d6c-0c1e-4b0e-9a53-0e4b6d2c9a11&MessagePriority=High"
         );

@@ -55,8 +55,10 @@ pub enum FromHub {
         /// The hub's words, shortened; empty if all is well.
         detail: String,
     },
-    /// A twin that came cannot be used, or did not come. The document in force stays, and the twin is asked for again.
-    TwinProblem(String),
+    /// A twin that came cannot be read. The document in force stays, and the twin is asked for again.
+    TwinUnreadable(String),
+    /// The twin did not come, or the hub refused to give it. It is asked for again.
+    TwinUnavailable(String),
 }
 
 impl FromHub {
@@ -75,7 +77,7 @@ impl FromHub {
             Self::Undeliverable { id, why } => warn!(%id, "a message cannot be sent: {why}"),
             Self::Reported { ok: true, .. } => debug!("reported properties taken"),
             Self::Reported { status, detail, .. } => warn!(status, "reported properties not taken: {detail}"),
-            Self::TwinProblem(problem) => warn!("{problem}"),
+            Self::TwinUnreadable(problem) | Self::TwinUnavailable(problem) => warn!("{problem}"),
         }
     }
 }

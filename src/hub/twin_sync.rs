@@ -151,7 +151,7 @@ impl TwinSync {
             }
             Ok(Step::Ask) => self.ask_by(now),
             Err(problem) => {
-                out.push(TwinAction::Event(FromHub::TwinProblem(problem.to_string())));
+                out.push(TwinAction::Event(FromHub::TwinUnreadable(problem.to_string())));
                 self.ask_by(now);
             }
         }
@@ -166,7 +166,7 @@ impl TwinSync {
         if let Some(pending) = self.pending.take_if(|p| now >= p.until) {
             let late = format!("no answer within {} s", ANSWER.as_secs());
             match pending.request {
-                Request::Get => self.get_failed(now, &format!("twin GET: {late}"), out),
+                Request::Get => self.get_failed(now, FromHub::TwinUnavailable(format!("twin GET: {late}")), out),
                 Request::Report(_) => self.report_failed(now, 0, late, out),
             }
         }
@@ -219,7 +219,8 @@ impl TwinSync {
 
     fn got(&mut self, now: Mono, status: u16, payload: &[u8], out: &mut Vec<TwinAction>) {
         if status != 200 {
-            return self.get_failed(now, &format!("twin GET: status {status} {}", detail(payload)), out);
+            let why = format!("twin GET: status {status} {}", detail(payload));
+            return self.get_failed(now, FromHub::TwinUnavailable(why), out);
         }
         match self.document.answer(payload) {
             Ok(step) => {
@@ -236,14 +237,14 @@ impl TwinSync {
             }
             Err(problem) => {
                 self.unannounced = true;
-                self.get_failed(now, &problem.to_string(), out);
+                self.get_failed(now, FromHub::TwinUnreadable(problem.to_string()), out);
             }
         }
     }
 
-    fn get_failed(&mut self, now: Mono, why: &str, out: &mut Vec<TwinAction>) {
+    fn get_failed(&mut self, now: Mono, news: FromHub, out: &mut Vec<TwinAction>) {
         self.tried = true;
-        out.push(TwinAction::Event(FromHub::TwinProblem(why.to_owned())));
+        out.push(TwinAction::Event(news));
         if self.document.give_up() == Step::Changed {
             self.announce(out);
         }

@@ -13,6 +13,8 @@ pub struct Message {
     pub queue: Queue,
     /// The JSON body.
     pub body: String,
+    /// The twin's `hubResourceId` at the time of sending; application property `HubResourceId` unless it is empty.
+    pub hub_resource_id: String,
 }
 
 /// Builds bodies, and knows their size before they are built.

@@ -11,6 +11,9 @@ pub enum ProblemKind {
     NotOptimal,
     /// Two values contradict each other: both are applied.
     Conflict,
+    /// A form from before the published one: read, or ignored in favour of the published one. Not a published
+    /// `ErrorType`; reported and logged, never sent as an event.
+    Outdated,
     /// Nobody knows this key: ignored. Not a published `ErrorType`; reported, never sent as an event.
     Unknown,
 }

@@ -95,6 +95,29 @@ mod tests {
     }
 
     #[test]
+    fn local_times_follow_the_zone_through_its_changes() {
+        let berlin = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        let india = TimeZone::posix("IST-5:30").unwrap();
+        let newfoundland = TimeZone::posix("NST3:30NDT,M3.2.0,M11.1.0").unwrap();
+        for (zone, utc, local) in [
+            // The hour that is left out in spring, and the one that comes twice in autumn.
+            (&berlin, "2026-03-29T00:59:59.999Z", "2026-03-29T01:59:59.999+01:00"),
+            (&berlin, "2026-03-29T01:00:00Z", "2026-03-29T03:00:00.000+02:00"),
+            (&berlin, "2026-10-25T00:30:00Z", "2026-10-25T02:30:00.000+02:00"),
+            (&berlin, "2026-10-25T01:30:00Z", "2026-10-25T02:30:00.000+01:00"),
+            (&berlin, "2026-12-31T23:30:00Z", "2027-01-01T00:30:00.000+01:00"),
+            (&india, "2026-11-22T20:00:00Z", "2026-11-23T01:30:00.000+05:30"),
+            (&newfoundland, "2026-01-01T00:00:00Z", "2025-12-31T20:30:00.000-03:30"),
+            (&berlin, "1970-01-01T00:00:00Z", "1970-01-01T01:00:00.000+01:00"),
+            (&TimeZone::UTC, "9999-12-30T22:00:00Z", "9999-12-30T22:00:00.000+00:00"),
+        ] {
+            let at = Timestamp::trusted(utc.parse().unwrap());
+            assert_eq!(at.local_text(zone), local);
+            assert_eq!(local.parse::<jiff::Timestamp>().unwrap(), at.utc, "the same moment");
+        }
+    }
+
+    #[test]
     fn instants_never_go_negative() {
         let (a, b) = (Mono::from_boot(Duration::from_secs(5)), Mono::from_boot(Duration::from_secs(7)));
         assert_eq!(b.since(a), Duration::from_secs(2));

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `mod.rs` | observations and snapshots become events in the queue that the twin gives them |
 //! | `aggregate.rs` | identical observations are counted instead of sent one by one |
+//! | `key.rs` | which observations are identical |
 //! | `fit.rs` | what is too large is split or cut |
 //! | [`schedule`] | when a message leaves, and who leads it |
 //! | [`statistics`] | what the agent reports about its own work |
@@ -19,12 +20,13 @@
 //!   [`Pipeline::ignored`].
 //!
 //! # An aggregated event
-//! `Category` `Triggered`, both process ids 0 even if it stands for a single hit (protocol reference 4.5),
+//! `Category` `Triggered`, process ids 0 even if it stands for a single hit (protocol reference 4.5),
 //! `ExtraDetails` `HitCount` and `StartTimeUtc`, `StartTimeLocal`, `EndTimeUtc`, `EndTimeLocal` of the first and the
 //! last hit; the event's own time is the time it was closed.
 
 mod aggregate;
 mod fit;
+mod key;
 pub mod schedule;
 #[cfg(test)]
 mod schema;
@@ -51,8 +53,8 @@ use fit::Writer;
 /// The shortest aggregation interval: a twin cannot make the agent spin.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What `HitCount` and the four times add to an item, with the longest count.
-const AGGREGATE_DETAILS: usize = 256;
+/// What `HitCount`, the four times and `TimeTrusted` add to an item, with the longest count.
+const AGGREGATE_DETAILS: usize = 320;
 
 /// Turns observations and snapshots into stored events.
 ///
@@ -212,7 +214,7 @@ impl Pipeline {
             self.ignored = self.ignored.saturating_add(1);
             return;
         };
-        let Some(key) = self.interval(name).and_then(|_| aggregate::key(&what)) else {
+        let Some(key) = self.interval(name).and_then(|_| key::key(&what)) else {
             self.write(name, queue, at, vec![what], changes);
             return;
         };
@@ -232,7 +234,7 @@ impl Pipeline {
     /// The payload of a new aggregate as text, cut so that its event will fit; `None` if it cannot be made to.
     fn stored_payload(&self, what: Payload, at: Timestamp) -> Option<String> {
         let name = what.event();
-        let mut tagged = serde_json::to_value(aggregate::common_part(what)).ok()?;
+        let mut tagged = serde_json::to_value(key::common_part(what)).ok()?;
         let item = tagged.as_object_mut()?.values_mut().next()?;
         self.writer.trim(name, at, item, AGGREGATE_DETAILS).ok()?.then_some(())?;
         serde_json::to_string(&tagged).ok()
@@ -282,7 +284,9 @@ impl Pipeline {
         ] {
             fit::detail(&mut item, key, value);
         }
-        let fitted = self.writer.write(entry.name, now.wall, vec![item]).map_err(|_| DropReason::Corrupt)?;
+        // The event's own time is only as good as those that it tells of.
+        let at = Timestamp { trusted: now.wall.trusted && entry.first.trusted && entry.last.trusted, ..now.wall };
+        let fitted = self.writer.write(entry.name, at, vec![item]).map_err(|_| DropReason::Corrupt)?;
         fitted.bodies.into_iter().next().ok_or(DropReason::Oversize)
     }
 

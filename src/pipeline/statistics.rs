@@ -97,7 +97,7 @@ fn error_type(kind: ProblemKind) -> Option<&'static str> {
         ProblemKind::TypeMismatch => Some("TypeMismatch"),
         ProblemKind::NotOptimal => Some("NotOptimal"),
         ProblemKind::Conflict => Some("Conflict"),
-        ProblemKind::Unknown => None,
+        ProblemKind::Outdated | ProblemKind::Unknown => None,
     }
 }
 

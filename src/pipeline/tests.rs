@@ -1,5 +1,6 @@
 mod books;
 mod conserved;
+mod every_event;
 
 use self::books::Books;
 use super::schema::assert_valid;

@@ -115,8 +115,11 @@ pub const MESSAGE_SIZE_LEAST: u64 = 8192;
 pub const MESSAGE_SIZE_MOST: u64 = 262_144;
 /// The step in which the hub bills messages.
 pub const BILLING_STEP: u64 = 4096;
-/// Texts of the twin, in characters: longer than any path or resource id in use, short enough to report back.
+/// Texts of the twin, in bytes: longer than any path in use, short enough to report back.
 pub const TEXT_LENGTH: usize = 1024;
+/// `hubResourceId`, in bytes: resource ids have up to 300. It travels with each message, where every byte may take three
+/// (`%XX`) of the 2 KiB that are kept free for properties.
+pub const RESOURCE_ID_LENGTH: usize = 512;
 /// Unknown keys of the twin that are listed one by one; the reported section has a bound of its own.
 pub const UNKNOWN_KEY_LIMIT: usize = 256;
 /// A twin document, both sections: the hub bounds each of them to 32 KiB.

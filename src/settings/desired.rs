@@ -1,5 +1,8 @@
 //! The desired twin becomes an [`AgentConfig`]. Each key is judged alone: a good one is applied even when its neighbour
 //! is bad, a bad one keeps the value in force (protocol reference 1.4; the old agents refused the whole update).
+//!
+//! Two forms are read. The current one is an object whose members are `{"value": …}`. Twins from before July 2019 have
+//! an object of another name with bare values (protocol reference 1.7): it counts while the current one is absent.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +14,7 @@ use crate::model::units::Priority;
 use super::agent_config::AgentConfig;
 use super::defaults;
 use super::error::{clipped, nearest};
-use super::twin_keys::{OBJECT, TwinKey};
+use super::twin_keys::{OLDER_OBJECT, TwinKey};
 
 /// How much of a given value is shown, in characters.
 const SHOWN: usize = 200;
@@ -27,19 +30,22 @@ pub struct Applied {
     pub object_found: bool,
 }
 
-/// Reads a whole desired section, with or without `$version` and `$metadata`.
+/// Reads a whole desired section, with or without `$version` and `$metadata`; `object` is the name of the
+/// configuration object in it.
 ///
 /// A key that is absent, `null`, `{}` or `{"value":null}` takes its published default; one that cannot be used keeps its
 /// value of `in_force`. An object that is itself unusable keeps all of `in_force`.
 #[must_use]
-pub fn apply(desired: &Map<String, Value>, in_force: &AgentConfig) -> Applied {
+pub fn apply(desired: &Map<String, Value>, object: &str, in_force: &AgentConfig) -> Applied {
     let mut config = AgentConfig::default();
-    let members = match desired.get(OBJECT) {
-        None | Some(Value::Null) => return Applied { config, problems: Vec::new(), object_found: false },
-        Some(Value::Object(members)) => members,
-        Some(other) => {
+    let Some((name, form, found)) = find(desired, object) else {
+        return Applied { config, problems: Vec::new(), object_found: false };
+    };
+    let members = match found {
+        Value::Object(members) => members,
+        other => {
             let problem = Problem {
-                key: OBJECT.to_owned(),
+                key: name.to_owned(),
                 kind: ProblemKind::TypeMismatch,
                 given: shown(other),
                 expected: "an object with one member for each property".to_owned(),
@@ -49,11 +55,11 @@ pub fn apply(desired: &Map<String, Value>, in_force: &AgentConfig) -> Applied {
         }
     };
     let known: BTreeMap<String, TwinKey> = TwinKey::all().map(|key| (key.name(), key)).collect();
-    let mut problems = Vec::new();
+    let mut problems: Vec<Problem> = outdated(desired, object, form).into_iter().collect();
     for key in TwinKey::all() {
         let name = key.name();
         let Some(member) = members.get(&name) else { continue };
-        if let Err(expected) = take(key, member, &mut config) {
+        if let Err(expected) = take(key, form, member, &mut config) {
             key.copy(in_force, &mut config);
             let in_force = clipped(&key.text(in_force), SHOWN);
             problems.push(Problem {
@@ -71,15 +77,48 @@ pub fn apply(desired: &Map<String, Value>, in_force: &AgentConfig) -> Applied {
         }
     }
     problems.extend(doubts(&config));
-    problems.extend(unknown(members, &known));
+    problems.extend(unknown(name, members, &known));
     Applied { config, problems, object_found: true }
 }
 
+/// How values stand in the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// `"key": {"value": …}`.
+    Current,
+    /// `"key": …`; the current form is understood as well.
+    Older,
+}
+
+/// The object that counts: its name, its form, what it is.
+fn find<'a>(desired: &'a Map<String, Value>, object: &'a str) -> Option<(&'a str, Form, &'a Value)> {
+    [(object, Form::Current), (OLDER_OBJECT, Form::Older)]
+        .into_iter()
+        .find_map(|(name, form)| Some((name, form, desired.get(name).filter(|found| !found.is_null())?)))
+}
+
+/// A word about the older object, if there is one.
+fn outdated(desired: &Map<String, Value>, object: &str, counts: Form) -> Option<Problem> {
+    desired.get(OLDER_OBJECT).filter(|found| !found.is_null() && object != OLDER_OBJECT)?;
+    let (given, in_force) = match counts {
+        Form::Older => ("the form from before July 2019", "this object"),
+        Form::Current => ("two configuration objects", object),
+    };
+    Some(Problem {
+        key: OLDER_OBJECT.to_owned(),
+        kind: ProblemKind::Outdated,
+        given: given.to_owned(),
+        expected: format!("only the object {object}, with members {{\"value\": …}}"),
+        in_force: in_force.to_owned(),
+    })
+}
+
 /// Reads one member; the configuration holds the default before.
-fn take(key: TwinKey, member: &Value, config: &mut AgentConfig) -> Result<(), String> {
+fn take(key: TwinKey, form: Form, member: &Value, config: &mut AgentConfig) -> Result<(), String> {
     let wrapper = match member {
         Value::Null => return Ok(()),
         Value::Object(wrapper) => wrapper,
+        bare if form == Form::Older => return key.set(bare, config),
         _ => return Err(format!("an object {{\"value\": …}} with {}", key.expected())),
     };
     match wrapper.get("value") {
@@ -114,7 +153,7 @@ fn doubts(config: &AgentConfig) -> Vec<Problem> {
     problems
 }
 
-fn unknown(members: &Map<String, Value>, known: &BTreeMap<String, TwinKey>) -> Vec<Problem> {
+fn unknown(object: &str, members: &Map<String, Value>, known: &BTreeMap<String, TwinKey>) -> Vec<Problem> {
     let names = || members.iter().filter(|(name, _)| !known.contains_key(*name));
     let problem = |key: String, given: String, expected: String| Problem {
         key,
@@ -134,7 +173,7 @@ fn unknown(members: &Map<String, Value>, known: &BTreeMap<String, TwinKey>) -> V
     let more = names().count().saturating_sub(defaults::UNKNOWN_KEY_LIMIT);
     if more > 0 {
         problems.push(problem(
-            OBJECT.to_owned(),
+            object.to_owned(),
             format!("{more} more unknown keys"),
             "published properties".to_owned(),
         ));

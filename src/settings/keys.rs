@@ -269,6 +269,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_object_has_its_published_name_by_default() {
+        assert_eq!(defaults::TWIN_OBJECT.trim_matches('"'), super::super::twin_keys::OBJECT);
+    }
+
+    #[test]
     fn each_key_belongs_to_its_section_and_has_a_value_to_show() {
         for key in KEYS {
             assert!(key.name.starts_with(&format!("{}.", key.section)), "{}", key.name);

@@ -13,6 +13,9 @@ use super::defaults as d;
 /// The object that holds the configuration in both sections of the twin (protocol reference 1.1).
 pub const OBJECT: &str = "ms_iotn:urn_azureiot_Security_SecurityAgentConfiguration";
 
+/// Its name in twins from before July 2019, where values stand bare (protocol reference 1.7).
+pub const OLDER_OBJECT: &str = "azureiot*com^securityAgentConfiguration^1*0*0";
+
 /// One property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TwinKey {
@@ -199,7 +202,7 @@ impl TwinKey {
             Self::EventPriority(_) | Self::EventPriorityOperational => "High, Low or Off".to_owned(),
             Self::AggregationEnabled(_) | Self::CustomChecksEnabled => "true or false".to_owned(),
             Self::CustomChecksFilePath | Self::CustomChecksFileHash | Self::HubResourceId => {
-                format!("text of at most {} characters, without control characters", d::TEXT_LENGTH)
+                format!("text of at most {} bytes, without control characters", self.text_length())
             }
         }
     }
@@ -219,6 +222,10 @@ impl TwinKey {
         }
     }
 
+    pub(super) const fn text_length(self) -> usize {
+        if matches!(self, Self::HubResourceId) { d::RESOURCE_ID_LENGTH } else { d::TEXT_LENGTH }
+    }
+
     fn duration(self, value: &Value) -> Result<IsoDuration, String> {
         let text = value.as_str().ok_or_else(|| self.expected())?;
         let duration = IsoDuration::parse(text).map_err(|error| match error {
@@ -232,8 +239,9 @@ impl TwinKey {
 
     fn size(self, value: &Value) -> Result<ByteSize, String> {
         let (least, most) = self.bytes();
-        // A number with a fraction or an exponent is no integer in JSON, even if it has an integral value.
-        let bytes = value.as_u64().filter(|n| (least..=most).contains(n)).ok_or_else(|| self.expected())?;
+        // JSON Schema draft 7 counts 8192.0 as an integer, and some tools write it so.
+        let bytes = value.as_u64().or_else(|| integral(value.as_f64()?));
+        let bytes = bytes.filter(|n| (least..=most).contains(n)).ok_or_else(|| self.expected())?;
         Ok(ByteSize::bytes(bytes))
     }
 
@@ -247,9 +255,16 @@ impl TwinKey {
 
     fn string(self, value: &Value) -> Result<String, String> {
         let text = value.as_str().ok_or_else(|| self.expected())?;
-        let good = text.chars().count() <= d::TEXT_LENGTH && !text.chars().any(char::is_control);
+        let good = text.len() <= self.text_length() && !text.chars().any(char::is_control);
         if good { Ok(text.to_owned()) } else { Err(self.expected()) }
     }
+}
+
+/// The whole number that this is, if it is one and no digit of it is lost.
+fn integral(number: f64) -> Option<u64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let whole = number.fract() == 0.0 && (0.0..=EXACT).contains(&number);
+    whole.then(|| format!("{number:.0}").parse().ok())?
 }
 
 fn aggregation(config: &mut AgentConfig, event: EventName) -> &mut Aggregation {

@@ -234,7 +234,7 @@ impl Edit<'_> {
         }
         self.changes.books.flights.push(flight);
         self.changes.flights_changed = true;
-        Ok(Some(Message { id, queue: lead, body: root.body(&bodies) }))
+        Ok(Some(Message { id, queue: lead, body: root.body(&bodies), hub_resource_id: String::new() }))
     }
 
     fn pick(

@@ -235,7 +235,7 @@ impl Spool {
                 return Ok(None);
             }
         }
-        Ok(Some(Message { id, queue: lead, body: root.body(&bodies) }))
+        Ok(Some(Message { id, queue: lead, body: root.body(&bodies), hub_resource_id: String::new() }))
     }
 
     /// The hub has the message: its events are delivered and removed. `body_len` is for the statistics. `false` if it is

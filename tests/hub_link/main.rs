@@ -96,7 +96,7 @@ fn twin() -> Value {
 }
 
 fn message(body: &str) -> Message {
-    Message { id: MessageId::random(), queue: Queue::High, body: body.into() }
+    Message { id: MessageId::random(), queue: Queue::High, body: body.into(), hub_resource_id: String::new() }
 }
 
 fn map(value: Value) -> Map<String, Value> {
@@ -295,7 +295,7 @@ async fn foreign_topics_and_a_broken_twin_do_not_end_the_connection() {
     peer.publish("$iothub/twin/res/200/?$rid=999", "{}").await;
     peer.publish(&format!("$iothub/twin/res/200/?$rid={rid}"), &"[".repeat(100_000)).await;
     assert_eq!(link.next().await, FromHub::State(LinkState::Connecting));
-    let FromHub::TwinProblem(problem) = link.next().await else { panic!("no problem") };
+    let FromHub::TwinUnreadable(problem) = link.next().await else { panic!("no problem") };
     assert!(problem.contains("deeper"), "{problem}");
     assert_eq!(link.next().await, FromHub::State(LinkState::Ready));
     let (topic, rid) = peer.twin_request().await;

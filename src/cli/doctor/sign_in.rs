@@ -15,7 +15,6 @@ use crate::hub::traffic::{FromHub, LinkState, ToHub};
 use crate::model::problem::{Problem, ProblemKind};
 use crate::settings::agent_config::AgentConfig;
 use crate::settings::desired;
-use crate::settings::twin_keys::OBJECT;
 
 use super::finding::{Check, Finding};
 use super::network::STEP;
@@ -24,14 +23,14 @@ use super::network::STEP;
 const END: Duration = Duration::from_secs(5);
 
 /// Signs in, takes the twin, signs out. The findings of both checks; those of the twin are absent without a sign-in.
-pub(super) async fn sign_in(options: LinkOptions) -> Vec<Finding> {
+pub(super) async fn sign_in(options: LinkOptions, object: &str) -> Vec<Finding> {
     let who =
         format!("{}/{} at {}", options.identity.device_id, options.identity.module_id, options.identity.host_name);
     let (orders, inbox) = mpsc::channel(1);
     let (news, mut heard) = mpsc::channel(8);
     let mut findings = Vec::new();
     let conversation = async {
-        findings = listen(&mut heard, &who, STEP).await;
+        findings = listen(&mut heard, &who, object, STEP).await;
         // An ended link takes no orders, and needs none.
         let _ = orders.send(ToHub::Stop).await;
         while heard.recv().await.is_some() {}
@@ -42,7 +41,7 @@ pub(super) async fn sign_in(options: LinkOptions) -> Vec<Finding> {
 }
 
 /// Hears the link until both questions are answered. The twin may come before the link says that it is ready.
-async fn listen(heard: &mut mpsc::Receiver<FromHub>, who: &str, step: Duration) -> Vec<Finding> {
+async fn listen(heard: &mut mpsc::Receiver<FromHub>, who: &str, object: &str, step: Duration) -> Vec<Finding> {
     let (mut ready, mut twin) = (None, None);
     for check in [Check::SignIn, Check::Twin] {
         let answer = async {
@@ -51,8 +50,8 @@ async fn listen(heard: &mut mpsc::Receiver<FromHub>, who: &str, step: Duration) 
                     Some(FromHub::State(LinkState::Ready)) => {
                         ready = Some(Finding::ok(Check::SignIn, format!("{who}: accepted")));
                     }
-                    Some(FromHub::Desired { section, version }) => twin = Some(judge(&section, version)),
-                    Some(FromHub::TwinProblem(why)) => twin = Some(no_twin(&why)),
+                    Some(FromHub::Desired { section, version }) => twin = Some(judge(&section, object, version)),
+                    Some(FromHub::TwinUnreadable(why) | FromHub::TwinUnavailable(why)) => twin = Some(no_twin(&why)),
                     Some(FromHub::State(LinkState::Down { error, .. })) if ready.is_none() => {
                         return Some(down(&error));
                     }
@@ -93,12 +92,12 @@ fn no_twin(why: &str) -> Vec<Finding> {
 }
 
 /// What a desired section is worth.
-fn judge(section: &Map<String, Value>, version: u64) -> Vec<Finding> {
-    let applied = desired::apply(section, &AgentConfig::default());
+fn judge(section: &Map<String, Value>, object: &str, version: u64) -> Vec<Finding> {
+    let applied = desired::apply(section, object, &AgentConfig::default());
     if !applied.object_found {
         return vec![Finding::warning(
             Check::Twin,
-            format!("version {version} has no desired object {OBJECT}: the defaults are in force"),
+            format!("version {version} has no desired object {object}: the defaults are in force"),
             "add the object to properties.desired of the module twin, if you want other values",
         )];
     }
@@ -121,6 +120,7 @@ fn doubt(p: &Problem) -> Finding {
         ProblemKind::TypeMismatch => "refused",
         ProblemKind::NotOptimal => "in force, but not optimal",
         ProblemKind::Conflict => "in force, but in conflict",
+        ProblemKind::Outdated => "of an older form",
         ProblemKind::Unknown => "unknown and ignored",
     };
     doubtful(&p.key, kind, [&p.given, &p.expected, &p.in_force])
@@ -143,9 +143,10 @@ mod tests {
 
     use super::super::finding::Verdict;
     use super::*;
+    use crate::settings::twin_keys::OBJECT;
 
     fn lines(section: &Value) -> String {
-        judge(section.as_object().unwrap(), 3).iter().map(Finding::text).collect()
+        judge(section.as_object().unwrap(), OBJECT, 3).iter().map(Finding::text).collect()
     }
 
     #[test]
@@ -175,7 +176,7 @@ mod tests {
             tell.send(item).await.unwrap();
         }
         drop(tell);
-        listen(&mut heard, "d/m at h", STEP).await.iter().map(|f| (f.check, f.result)).collect()
+        listen(&mut heard, "d/m at h", OBJECT, STEP).await.iter().map(|f| (f.check, f.result)).collect()
     }
 
     #[tokio::test]
@@ -193,7 +194,7 @@ mod tests {
         assert_eq!(told(vec![connecting(), down()]).await, [(Check::SignIn, Failed)]);
         assert_eq!(told(vec![connecting()]).await, [(Check::SignIn, Failed)]);
         let bad = [(Check::SignIn, Ok), (Check::Twin, Failed)];
-        assert_eq!(told(vec![ready(), FromHub::TwinProblem("too deep".into())]).await, bad);
+        assert_eq!(told(vec![ready(), FromHub::TwinUnreadable("too deep".into())]).await, bad);
         assert_eq!(told(vec![ready(), down()]).await, bad);
         assert_eq!(told(vec![ready()]).await, bad);
     }
@@ -201,7 +202,7 @@ mod tests {
     #[tokio::test]
     async fn silence_ends() {
         let (_tell, mut heard) = mpsc::channel(1);
-        let findings = listen(&mut heard, "", Duration::ZERO).await;
+        let findings = listen(&mut heard, "", OBJECT, Duration::ZERO).await;
         assert_eq!((findings.len(), findings[0].result), (1, Verdict::Failed));
     }
 }

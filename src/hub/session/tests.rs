@@ -11,7 +11,7 @@ use crate::model::time::Timestamp;
 const LIFE: Duration = Duration::from_secs(3600);
 
 fn message() -> Message {
-    Message { id: MessageId::random(), queue: Queue::Low, body: "{}".into() }
+    Message { id: MessageId::random(), queue: Queue::Low, body: "{}".into(), hub_resource_id: String::new() }
 }
 
 fn closed() -> Input<'static> {
@@ -175,7 +175,7 @@ fn a_twin_that_does_not_come_does_not_hold_back_messages() {
     let a = message();
     assert_eq!(bench.send(&a), [], "not ready yet");
     let actions = bench.answer(1, 500, "");
-    assert!(matches!(actions[0], Action::Event(FromHub::TwinProblem(_))));
+    assert!(matches!(actions[0], Action::Event(FromHub::TwinUnavailable(_))));
     assert_eq!(actions[1], Action::Event(FromHub::State(LinkState::Ready)));
     assert_eq!(bench.send(&a), [Action::Publish(a.clone())]);
     bench.give(Input::Acknowledged(a.id));

@@ -112,7 +112,7 @@ fn a_gap_asks_but_never_in_a_hot_loop() {
 #[test]
 fn a_refused_silent_or_broken_get_is_repeated_with_growing_waits() {
     let mut bench = Bench::new();
-    let problem = |text: &str| TwinAction::Event(FromHub::TwinProblem(text.into()));
+    let problem = |text: &str| TwinAction::Event(FromHub::TwinUnavailable(text.into()));
     let body = b"{\"errorCode\":429001}";
     assert_eq!(bench.answer(1, 1, 429, body), [problem("twin GET: status 429 {\"errorCode\":429001}")]);
     assert!(bench.sync.tried(), "messages do not wait for a twin that does not come");
@@ -125,7 +125,7 @@ fn a_refused_silent_or_broken_get_is_repeated_with_growing_waits() {
     assert_eq!(bench.tick(70), [problem("twin GET: no answer within 60 s")]);
     assert_eq!(bench.tick(80), [TwinAction::Get { rid: 3 }]);
     assert_eq!(bench.answer(80, 2, 200, &twin(1, json!({}), &json!({}))), [], "too late");
-    assert!(matches!(bench.answer(81, 3, 200, b"[]")[..], [TwinAction::Event(FromHub::TwinProblem(_))]));
+    assert!(matches!(bench.answer(81, 3, 200, b"[]")[..], [TwinAction::Event(FromHub::TwinUnreadable(_))]));
     assert_eq!(bench.tick(100), [TwinAction::Get { rid: 4 }]);
     assert_eq!(bench.answer(100, 4, 200, &twin(1, json!({}), &json!({}))), [desired(json!({}), 1)]);
 }

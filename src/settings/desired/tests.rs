@@ -4,6 +4,11 @@ use serde_json::json;
 use super::super::reported::reported;
 use super::*;
 use crate::model::event::EventName;
+use crate::settings::twin_keys::OBJECT;
+
+fn apply(desired: &Map<String, Value>, in_force: &AgentConfig) -> Applied {
+    super::apply(desired, OBJECT, in_force)
+}
 
 fn section(members: &Value) -> Map<String, Value> {
     Map::from_iter([(OBJECT.to_owned(), members.clone()), ("$version".to_owned(), json!(3))])
@@ -116,11 +121,12 @@ fn what_cannot_be_used_keeps_the_value_in_force() {
                 refused.extend([json!("true"), json!(1)].map(|v| (key, v)));
             }
             TwinKey::CustomChecksFilePath | TwinKey::CustomChecksFileHash | TwinKey::HubResourceId => {
-                refused.extend([json!("x".repeat(1025)), json!("a\nb"), json!(true)].map(|v| (key, v)));
+                refused
+                    .extend([json!("x".repeat(key.text_length() + 1)), json!("a\nb"), json!(true)].map(|v| (key, v)));
             }
         }
     }
-    for text in ["1e4", "10000.0", "-8192", "8191", "\"8192\"", "99999999999999999999"] {
+    for text in ["10000.5", "-8192", "8191", "\"8192\"", "99999999999999999999"] {
         let value: Value = serde_json::from_str(text).unwrap();
         refused.extend([TwinKey::MaxLocalCacheSize, TwinKey::MaxMessageSize].map(|key| (key, value.clone())));
     }
@@ -163,7 +169,7 @@ fn the_edges_of_the_bounds_are_inside() {
         ("aggregationIntervalProcessCreate", json!("PT1S"), json!("P7D")),
         ("maxLocalCacheSizeInBytes", json!(8192), json!(1_073_741_824)),
         ("maxMessageSizeInBytes", json!(8192), json!(262_144)),
-        ("hubResourceId", json!(""), json!("ü".repeat(1024))),
+        ("hubResourceId", json!(""), json!("ü".repeat(256))),
     ] {
         for value in [least, most] {
             let applied = applied(&json!({ key: { "value": value } }));
@@ -350,5 +356,71 @@ proptest! {
                 let _ = apply(&map, &AgentConfig::default());
             }
         }
+    }
+}
+
+#[test]
+fn the_older_form_counts_while_the_current_one_is_absent() {
+    let older = json!({
+        "snapshotFrequency": "PT2H", "maxMessageSizeInBytes": 16384, "eventPriorityLogin": "low",
+        "eventPriorityProcessCreate": {"value": "Off"}, "lowPriorityMessageFrequency": null,
+        "maxLocalCacheSizeInBytes": "much", "eventPriority": "High",
+    });
+    let applied = apply(json!({ OLDER_OBJECT: older }).as_object().unwrap(), &unusual());
+    let text = |key: TwinKey| key.text(&applied.config);
+    assert_eq!(text(TwinKey::SnapshotFrequency), "PT2H");
+    assert_eq!(text(TwinKey::MaxMessageSize), "16384");
+    assert_eq!(text(TwinKey::EventPriority(EventName::Login)), "Low");
+    assert_eq!(text(TwinKey::EventPriority(EventName::ProcessCreate)), "Off");
+    assert_eq!(text(TwinKey::LowPriorityMessageFrequency), "PT5H");
+    assert_eq!(text(TwinKey::MaxLocalCacheSize), text_of_unusual_cache(), "refused: what was in force stays");
+    let found: Vec<(&str, ProblemKind)> = applied.problems.iter().map(|p| (p.key.as_str(), p.kind)).collect();
+    assert_eq!(
+        found,
+        [
+            (OLDER_OBJECT, ProblemKind::Outdated),
+            ("maxLocalCacheSizeInBytes", ProblemKind::TypeMismatch),
+            ("eventPriority", ProblemKind::Unknown)
+        ]
+    );
+}
+
+fn text_of_unusual_cache() -> String {
+    TwinKey::MaxLocalCacheSize.text(&unusual())
+}
+
+#[test]
+fn the_current_form_wins_over_the_older_one() {
+    let both = json!({ OLDER_OBJECT: {"snapshotFrequency": "PT2H"}, OBJECT: {"snapshotFrequency": {"value": "PT3H"}} });
+    let applied = apply(both.as_object().unwrap(), &AgentConfig::default());
+    assert_eq!(applied.config.snapshot_frequency.as_str(), "PT3H");
+    assert_eq!((applied.problems.len(), applied.problems[0].in_force.as_str()), (1, OBJECT));
+    let gone = json!({ OLDER_OBJECT: null, OBJECT: null });
+    let applied = apply(gone.as_object().unwrap(), &unusual());
+    assert_eq!(applied, Applied { config: AgentConfig::default(), problems: vec![], object_found: false });
+}
+
+#[test]
+fn the_object_can_have_another_name() {
+    let desired =
+        json!({ "mine": {"snapshotFrequency": {"value": "PT3H"}}, OBJECT: {"snapshotFrequency": {"value": "PT4H"}} });
+    let applied = super::apply(desired.as_object().unwrap(), "mine", &AgentConfig::default());
+    assert_eq!((applied.config.snapshot_frequency.as_str(), applied.problems.len()), ("PT3H", 0));
+}
+
+#[test]
+fn a_whole_number_may_be_written_with_a_fraction_of_zero() {
+    for text in ["65536.0", "6.5536e4", "65536"] {
+        let value: Value = serde_json::from_str(text).unwrap();
+        let applied = one(TwinKey::MaxMessageSize, &json!({ "value": value }), &AgentConfig::default());
+        assert_eq!(
+            (reported(&applied.config)["maxMessageSizeInBytes"].clone(), applied.problems.len()),
+            (json!({"value": 65_536}), 0)
+        );
+    }
+    for text in ["65536.5", "-65536.0", "1e300", "18446744073709551616", "\"65536\""] {
+        let value: Value = serde_json::from_str(text).unwrap();
+        let applied = one(TwinKey::MaxMessageSize, &json!({ "value": value }), &AgentConfig::default());
+        assert_eq!((applied.config, applied.problems.len()), (AgentConfig::default(), 1), "{text}");
     }
 }
