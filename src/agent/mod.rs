@@ -7,6 +7,7 @@
 mod capture;
 mod configuration;
 mod core;
+mod methods;
 mod report;
 mod run;
 mod snapshots;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::collect::snapshot::SnapshotContext;
 use crate::hub::link;
-use crate::hub::traffic::{FromHub, LinkState, ToHub};
+use crate::hub::traffic::{CALLS, FromHub, LinkState, MethodAnswer, MethodCall, ToHub};
 use crate::model::event::EventName;
 use crate::model::health::{CollectorHealth, HealthState};
 use crate::model::problem::Problem;
@@ -24,6 +25,7 @@ use crate::sys::notify;
 use super::capture::{Capture, CaptureNews, CaptureParts, Pulse};
 use super::configuration::Configuration;
 use super::core::ToCore;
+use super::methods::{self, MethodParts};
 use super::report::{self, Reporter};
 use super::snapshots::{self, SnapshotParts};
 use super::start::{Agent, AgentError, Handle, Shared};
@@ -41,6 +43,7 @@ struct Running {
     clock: Arc<dyn Clock>,
     core: flume::Sender<ToCore>,
     to_hub: mpsc::Sender<ToHub>,
+    calls: mpsc::Sender<MethodCall>,
     configuration: Configuration,
     config: watch::Sender<Arc<AgentConfig>>,
     reporter: Reporter,
@@ -72,6 +75,8 @@ impl Agent {
         let mut tasks = JoinSet::new();
         tasks.spawn(link::run(self.link, self.hub_inbox, hub_events));
         let collectors_stop = CancellationToken::new();
+        let (out_of_turn_sender, out_of_turn) = mpsc::channel(1);
+        let (calls_sender, calls) = mpsc::channel(CALLS);
         tasks.spawn(snapshots::run(
             SnapshotParts {
                 context: SnapshotContext { host: self.host.clone(), clock: Arc::clone(&self.clock) },
@@ -79,6 +84,7 @@ impl Agent {
                 config: self.config.subscribe(),
                 core: self.core.clone(),
                 health: health_sender,
+                out_of_turn,
             },
             collectors_stop.clone(),
         ));
@@ -98,6 +104,17 @@ impl Agent {
             failures: 0,
             retry_at: None,
         };
+        tasks.spawn(methods::run(
+            MethodParts {
+                calls,
+                to_hub: self.to_hub.clone(),
+                handle: handle.clone(),
+                core: self.core.clone(),
+                collect: out_of_turn_sender,
+                clock: Arc::clone(&self.clock),
+            },
+            collectors_stop.clone(),
+        ));
         tasks.spawn(watchdog::run(handle.clone(), pulse, collectors_stop.clone()));
         let mut running = Running {
             handle,
@@ -105,6 +122,7 @@ impl Agent {
             clock: self.clock,
             core: self.core,
             to_hub: self.to_hub,
+            calls: calls_sender,
             configuration: self.configuration,
             config: self.config,
             reporter: Reporter::default(),
@@ -170,6 +188,14 @@ impl Running {
                 self.tell_problems(new).await
             }
             FromHub::TwinUnavailable(_) => Ok(()),
+            FromHub::Called(call) => {
+                if let Err(TrySendError::Full(call) | TrySendError::Closed(call)) = self.calls.try_send(call) {
+                    // Those of a connection that is gone still fill the queue.
+                    let body = r#"{"error":"too many calls at once; call again later"}"#.to_owned();
+                    let _ = self.to_hub.try_send(ToHub::Answer(MethodAnswer { rid: call.rid, status: 429, body }));
+                }
+                Ok(())
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flume::Sender;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,13 @@ use super::core::ToCore;
 /// A collector that takes longer is reported; its late result is thrown away.
 const COLLECTOR_LIMIT: Duration = Duration::from_secs(60);
 
+/// Snapshots out of turn: these events, or all if there are none. Told is each name with `collected`, `off` or
+/// `unavailable`.
+pub(super) struct CollectNow {
+    pub(super) names: Vec<EventName>,
+    pub(super) told: oneshot::Sender<Vec<(EventName, &'static str)>>,
+}
+
 /// What the task needs.
 pub(super) struct SnapshotParts {
     pub(super) context: SnapshotContext,
@@ -31,6 +38,7 @@ pub(super) struct SnapshotParts {
     pub(super) config: watch::Receiver<Arc<AgentConfig>>,
     pub(super) core: Sender<ToCore>,
     pub(super) health: mpsc::Sender<CollectorHealth>,
+    pub(super) out_of_turn: mpsc::Receiver<CollectNow>,
 }
 
 /// Runs until it is cancelled.
@@ -45,6 +53,15 @@ pub(super) async fn run(mut parts: SnapshotParts, stop: CancellationToken) {
             changed = parts.config.changed() => {
                 if changed.is_err() {
                     return;
+                }
+            }
+            Some(CollectNow { names, told }) = parts.out_of_turn.recv() => {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    outcome = now_and_then(&parts, &names) => {
+                        // Whoever asked may have given up.
+                        let _ = told.send(outcome);
+                    }
                 }
             }
             () = sleep(due.since(now)) => {
@@ -72,6 +89,38 @@ async fn pass(parts: &SnapshotParts) {
     }
     // The core is gone only when the agent ends.
     let _ = parts.core.send_async(ToCore::Statistics).await;
+}
+
+/// The clock of the regular snapshots is left as it is.
+async fn now_and_then(parts: &SnapshotParts, names: &[EventName]) -> Vec<(EventName, &'static str)> {
+    let config = Arc::clone(&parts.config.borrow());
+    let statistics = [EventName::DroppedEventsStatistics, EventName::MessageStatistics];
+    let all = SNAPSHOTS.iter().copied().chain(statistics);
+    let names: Vec<EventName> = if names.is_empty() { all.collect() } else { names.to_vec() };
+    let mut outcome = Vec::new();
+    for &name in &names {
+        outcome.push((
+            name,
+            if config.priority(name) == Priority::Off {
+                "off"
+            } else if statistics.contains(&name) {
+                "collected"
+            } else if !SNAPSHOTS.contains(&name) {
+                "unavailable"
+            } else {
+                let health = collect_one(parts, name).await;
+                let state = if health.state == HealthState::Unavailable { "unavailable" } else { "collected" };
+                // The owner is gone only when the agent ends.
+                let _ = parts.health.send(health).await;
+                state
+            },
+        ));
+    }
+    if outcome.iter().any(|(name, state)| statistics.contains(name) && *state == "collected") {
+        // As above.
+        let _ = parts.core.send_async(ToCore::Statistics).await;
+    }
+    outcome
 }
 
 async fn collect_one(parts: &SnapshotParts, name: EventName) -> CollectorHealth {

@@ -161,6 +161,18 @@ impl Shared {
 }
 
 impl Handle {
+    /// The id of this installation.
+    #[must_use]
+    pub fn agent_id(&self) -> AgentId {
+        self.shared.agent_id
+    }
+
+    /// How long the agent has been running.
+    #[must_use]
+    pub fn uptime(&self, now: Now) -> Duration {
+        now.mono.since(self.shared.started.mono)
+    }
+
     /// The state of the agent.
     ///
     /// # Errors
@@ -176,7 +188,7 @@ impl Handle {
             agent_id: self.shared.agent_id.to_string(),
             pid: std::process::id(),
             started_utc: self.shared.started.wall.utc_text(),
-            uptime_seconds: now.mono.since(self.shared.started.mono).as_secs(),
+            uptime_seconds: self.uptime(now).as_secs(),
             link: views.link.clone(),
             twin: views.twin.clone(),
             collectors: views.health.values().cloned().collect(),
@@ -265,6 +277,7 @@ impl Agent {
             dial_host: settings.hub.host.clone(),
             port: settings.hub.port,
             messages: settings.hub.messages,
+            direct_methods: settings.hub.direct_methods,
             sas_life: SAS_LIFE,
             clock: Arc::clone(&clock),
             product: format!("twinward/{}", crate::model::VERSION),

@@ -182,6 +182,8 @@ impl Doctor {
                 dial_host: settings.hub.host.clone(),
                 port: settings.hub.port,
                 messages: settings.hub.messages,
+                // Somebody who calls the agent must not reach its doctor.
+                direct_methods: false,
                 sas_life: TOKEN_LIFE,
                 clock: Arc::clone(&self.clock),
                 product: format!("twinward/{}", crate::model::VERSION),

@@ -24,12 +24,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::client::TlsStream;
+use tracing::warn;
 
 use super::dial::{dial, one_line};
 use super::error::{ConnackCode, LinkError, Wait};
 use super::options::LinkOptions;
 use super::session::{Action, Input, KEEP_ALIVE, Session};
-use super::traffic::{FromHub, ToHub};
+use super::traffic::{FromHub, MethodAnswer, ToHub};
 use super::{sas, topics};
 use crate::model::ids::MessageId;
 use crate::model::message::Message;
@@ -105,6 +106,7 @@ struct Connection {
 }
 
 enum Ack {
+    Methods(Result<(), SubscribeNoticeError>),
     Subscribed(Result<(), SubscribeNoticeError>),
     Message(MessageId, bool),
 }
@@ -166,7 +168,13 @@ impl Link {
                 self.dialling = Some(Box::pin(async move { dial(&host, port, &name, &tls).await }));
                 None
             }
-            Action::Subscribe => self.with(Connection::subscribe),
+            Action::Subscribe => {
+                let methods = self.options.direct_methods;
+                self.with(|c| c.subscribe(methods))
+            }
+            Action::Answer(MethodAnswer { rid, status, body }) => {
+                self.with(|c| c.tell(topics::method_answer(status, &rid), body))
+            }
             Action::GetTwin { rid } => self.with(|c| c.tell(topics::twin_get(rid), String::new())),
             Action::Report { rid, patch } => self.with(|c| c.tell(topics::twin_report(rid), patch)),
             Action::Publish(message) => self.publish(message),
@@ -231,9 +239,12 @@ impl Link {
             Heard::Ack(Ack::Subscribed(Err(SubscribeNoticeError::V4SubAckFailure(why)))) => {
                 self.give(Input::Lost(LinkError::Protocol(one_line(&format!("subscribing failed: {why:?}"))))).await;
             }
+            Heard::Ack(Ack::Methods(Err(SubscribeNoticeError::V4SubAckFailure(_)))) => {
+                warn!("the hub grants no direct methods (its tier may have none); everything else goes on");
+            }
             Heard::Ack(Ack::Message(id, true)) => self.give(Input::Acknowledged(id)).await,
             // The connection is ending, which has its own news.
-            Heard::Ack(Ack::Message(_, false) | Ack::Subscribed(Err(_))) => {}
+            Heard::Ack(Ack::Message(_, false) | Ack::Subscribed(Err(_)) | Ack::Methods(_)) => {}
             Heard::End(error) => {
                 let error = self.link_error(error);
                 if let Some(connection) = self.connection.take() {
@@ -309,9 +320,14 @@ impl Connection {
         Self { client, task, packets, acks: JoinSet::new() }
     }
 
-    fn subscribe(&mut self) -> Result<(), ClientError> {
-        let filters = [topics::TWIN_ANSWERS, topics::DESIRED_NOTICES];
-        let filters = filters.map(|filter| SubscribeFilterInput::new(filter, QoS::AtMostOnce));
+    /// In two packets: a hub without methods refuses the second one, and the twin is granted all the same.
+    fn subscribe(&mut self, methods: bool) -> Result<(), ClientError> {
+        let filter = |filter: &str| SubscribeFilterInput::new(filter, QoS::AtMostOnce);
+        if methods {
+            let notice = self.client.try_subscribe_many_tracked([filter(topics::METHOD_CALLS)])?;
+            self.acks.spawn(async move { Ack::Methods(notice.wait_completion_async().await) });
+        }
+        let filters = [topics::TWIN_ANSWERS, topics::DESIRED_NOTICES].map(filter);
         let notice = self.client.try_subscribe_many_tracked(filters)?;
         self.acks.spawn(async move { Ack::Subscribed(notice.wait_completion_async().await) });
         Ok(())

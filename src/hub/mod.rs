@@ -2,6 +2,7 @@
 //! text and actions. Only `link` names the MQTT crate.
 
 pub mod backoff;
+mod calls;
 pub mod connstr;
 pub mod dial;
 pub mod error;

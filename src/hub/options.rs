@@ -21,6 +21,8 @@ pub struct LinkOptions {
     pub port: u16,
     /// How messages are marked.
     pub messages: MessageMode,
+    /// Whether calls of direct methods are taken.
+    pub direct_methods: bool,
     /// How long a token lives; 3600 s is usual.
     pub sas_life: Duration,
     /// Where "now" comes from.

@@ -16,9 +16,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::backoff::Backoff;
+use super::calls::Calls;
 use super::error::{LinkError, Wait};
 use super::topics::Incoming;
-use super::traffic::{FromHub, LinkState, ToHub, WINDOW};
+use super::traffic::{FromHub, LinkState, MethodAnswer, ToHub, WINDOW};
 use super::twin_sync::{TwinAction, TwinSync};
 use crate::model::ids::MessageId;
 use crate::model::message::Message;
@@ -48,7 +49,7 @@ pub enum Input<'a> {
     Dialled,
     /// CONNACK 0.
     Connected,
-    /// Both subscriptions were granted.
+    /// Both subscriptions to the twin were granted.
     Subscribed,
     /// A PUBLISH of the hub.
     Publish {
@@ -72,7 +73,7 @@ pub enum Input<'a> {
 pub enum Action {
     /// Connect: TCP, TLS, CONNECT with a new token.
     Dial,
-    /// Subscribe to both twin filters.
+    /// Subscribe to both twin filters, and to calls of methods if they are wanted.
     Subscribe,
     /// Ask for the twin.
     GetTwin {
@@ -86,6 +87,8 @@ pub enum Action {
         /// The merge patch.
         patch: String,
     },
+    /// Answer a direct method.
+    Answer(MethodAnswer),
     /// Send this message with QoS 1.
     Publish(Message),
     /// Send DISCONNECT, then close.
@@ -117,6 +120,7 @@ pub struct Session {
     /// When the token was made, and the share of its life after which it is renewed.
     token: (Mono, f64),
     twin: TwinSync,
+    calls: Calls,
     /// Sent and not acknowledged on this connection, the oldest first.
     in_flight: VecDeque<(MessageId, Mono)>,
     /// Taken while the window was full.
@@ -135,6 +139,7 @@ impl Session {
             sas_life: sas_life.max(LEAST_SAS_LIFE),
             token: (now, 0.8),
             twin: TwinSync::new(seed.wrapping_add(3)),
+            calls: Calls::default(),
             in_flight: VecDeque::new(),
             waiting: VecDeque::new(),
             heard: now,
@@ -207,6 +212,7 @@ impl Session {
                 }
             }
             ToHub::Report(wanted) => self.twin.want(wanted),
+            ToHub::Answer(answer) => out.extend(self.calls.go(answer).map(Action::Answer)),
             ToHub::Stop => match self.phase {
                 Phase::Ready => self.phase = Phase::Draining { until: now.after(DRAIN) },
                 Phase::Draining { .. } | Phase::Stopped => {}
@@ -235,6 +241,13 @@ impl Session {
                 match topic {
                     Incoming::TwinAnswer { status, rid } => self.twin.answer(now, rid, status, payload, &mut actions),
                     Incoming::Desired { version } => self.twin.notice(now, payload, version, &mut actions),
+                    Incoming::Method { name, rid } => {
+                        let call = self.calls.come(name, rid, payload);
+                        out.extend(call.map(|call| match call {
+                            Ok(call) => Action::Event(FromHub::Called(call)),
+                            Err(answer) => Action::Answer(answer),
+                        }));
+                    }
                 }
                 out.extend(actions.into_iter().map(Action::from));
             }
@@ -371,6 +384,7 @@ impl Session {
     fn forget(&mut self) {
         self.in_flight.clear();
         self.waiting.clear();
+        self.calls.forget();
         self.twin.disconnected();
     }
 }

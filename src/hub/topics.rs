@@ -20,6 +20,13 @@ pub const TWIN_ANSWERS: &str = "$iothub/twin/res/#";
 /// Filter for notices of changed desired properties.
 pub const DESIRED_NOTICES: &str = "$iothub/twin/PATCH/properties/desired/#";
 
+/// Filter for calls of direct methods.
+pub const METHOD_CALLS: &str = "$iothub/methods/POST/#";
+
+/// Longest name of a method that the hub lets through.
+const METHOD_NAME: usize = 100;
+/// Longest `$rid` of a method call; the hub's own are short hexadecimal numbers, but that is not promised.
+const METHOD_RID: usize = 64;
 /// Longest topic that is looked at.
 const MAX_TOPIC: usize = 1024;
 /// Most pairs of a bag that are looked at.
@@ -73,7 +80,7 @@ pub fn twin_report(rid: u32) -> String {
 }
 
 /// What a topic of the hub says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
     /// An answer to a twin request.
     TwinAnswer {
@@ -87,6 +94,13 @@ pub enum Incoming {
         /// Their new version, if the topic holds it.
         version: Option<u64>,
     },
+    /// A direct method is called.
+    Method {
+        /// Letters, digits, `_`, `-` and `.`; at most 100.
+        name: String,
+        /// What the answer must bear; opaque.
+        rid: String,
+    },
 }
 
 /// Reads a topic of the hub; `None` for one that is not ours, or whose `$rid` is not.
@@ -94,6 +108,9 @@ pub enum Incoming {
 pub fn parse(topic: &str) -> Option<Incoming> {
     if topic.len() > MAX_TOPIC {
         return None;
+    }
+    if let Some(call) = topic.strip_prefix("$iothub/methods/POST/") {
+        return parse_call(call);
     }
     let topic = topic.strip_prefix("$iothub/twin/")?;
     if let Some(rest) = topic.strip_prefix("res/") {
@@ -104,6 +121,21 @@ pub fn parse(topic: &str) -> Option<Incoming> {
     }
     let bag = topic.strip_prefix("PATCH/properties/desired/")?;
     Some(Incoming::Desired { version: bag_value(bag, "$version").and_then(|v| v.parse().ok()) })
+}
+
+fn parse_call(call: &str) -> Option<Incoming> {
+    let (name, bag) = call.split_once('/')?;
+    let of_alphabet = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+    let named = (1..=METHOD_NAME).contains(&name.len()) && name.bytes().all(of_alphabet);
+    let rid = bag_value(bag, "$rid")?;
+    let sound = (1..=METHOD_RID).contains(&rid.len()) && rid.bytes().all(|b| b.is_ascii_graphic());
+    (named && sound).then(|| Incoming::Method { name: name.to_owned(), rid })
+}
+
+/// Answers a direct method.
+#[must_use]
+pub fn method_answer(status: u16, rid: &str) -> String {
+    format!("$iothub/methods/res/{status}/?$rid={}", encode(rid))
 }
 
 fn bag_value(bag: &str, wanted: &str) -> Option<String> {
@@ -174,11 +206,35 @@ mod tests {
             "$iothub/twin/res/99/?$rid=1",
             "$iothub/twin/res/x/?$rid=1",
             "$iothub/twin/res/200",
-            "$iothub/methods/POST/reboot/?$rid=1",
+            "$iothub/methods/POST/reboot",
+            "$iothub/methods/POST/reboot/",
+            "$iothub/methods/POST//?$rid=1",
+            "$iothub/methods/POST/a b/?$rid=1",
+            "$iothub/methods/POST/reboot/?$rid=",
+            "$iothub/methods/POST/reboot/?$rid=1%0a2",
+            "$iothub/methods/res/200/?$rid=1",
             "devices/d/messages/devicebound/",
         ] {
             assert_eq!(parse(foreign), None, "{foreign}");
         }
+    }
+
+    #[test]
+    fn calls_are_read_and_their_answers_bear_the_same_id() {
+        for (rid, echoed) in [("1", "1"), ("2f", "2f"), ("a%2Fb%20c", ""), ("a%2Fb", "a%2Fb")] {
+            let call = parse(&format!("$iothub/methods/POST/get.Status_1-x/?$rid={rid}"));
+            if echoed.is_empty() {
+                assert_eq!(call, None, "a blank");
+                continue;
+            }
+            let Some(Incoming::Method { name, rid }) = call else { panic!("{rid}") };
+            assert_eq!(name, "get.Status_1-x");
+            assert_eq!(method_answer(404, &rid), format!("$iothub/methods/res/404/?$rid={echoed}"));
+        }
+        let long = |name: usize, rid: usize| {
+            parse(&format!("$iothub/methods/POST/{}/?$rid={}", "n".repeat(name), "r".repeat(rid))).is_some()
+        };
+        assert!(long(100, 64) && !long(101, 64) && !long(100, 65));
     }
 
     proptest::proptest! {
@@ -191,7 +247,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_makes_it_panic(topic in "(\\$iothub/twin/(res/|PATCH/properties/desired/))?\\PC{0,60}") {
+        fn nothing_makes_it_panic(topic in "(\\$iothub/(methods/POST/|twin/(res/|PATCH/properties/desired/)))?\\PC{0,60}") {
             let _ = parse(&topic);
         }
     }

@@ -11,6 +11,31 @@ use crate::model::message::Message;
 /// Most messages that are sent and not yet acknowledged.
 pub const WINDOW: usize = 8;
 
+/// Most calls of direct methods that wait for their answer; a further one is refused with 429.
+pub const CALLS: usize = 4;
+
+/// A call of a direct method. Its name and payload are whatever the caller wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MethodCall {
+    /// Which method.
+    pub name: String,
+    /// What the answer must bear.
+    pub rid: String,
+    /// JSON, or nothing; at most 128 KiB.
+    pub payload: Vec<u8>,
+}
+
+/// The answer to a call; of no effect if the connection that brought the call is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MethodAnswer {
+    /// Of the call.
+    pub rid: String,
+    /// As in HTTP.
+    pub status: u16,
+    /// JSON text; at most 128 KiB.
+    pub body: String,
+}
+
 /// Orders to the link.
 #[derive(Clone, Debug)]
 pub enum ToHub {
@@ -20,6 +45,8 @@ pub enum ToHub {
     /// This is what the reported properties shall be: our two objects, whole. Only the latest one counts; what differs
     /// from the hub is sent when the link is ready, and compared again after each sign-in.
     Report(Map<String, Value>),
+    /// Answer a direct method.
+    Answer(MethodAnswer),
     /// Wait for acknowledgements, at most 2 s, disconnect and end.
     Stop,
 }
@@ -55,6 +82,8 @@ pub enum FromHub {
         /// The hub's words, shortened; empty if all is well.
         detail: String,
     },
+    /// A direct method is called; each call wants one [`ToHub::Answer`].
+    Called(MethodCall),
     /// A twin that came cannot be read. The document in force stays, and the twin is asked for again.
     TwinUnreadable(String),
     /// The twin did not come, or the hub refused to give it. It is asked for again.
@@ -77,6 +106,7 @@ impl FromHub {
             Self::Undeliverable { id, why } => warn!(%id, "a message cannot be sent: {why}"),
             Self::Reported { ok: true, .. } => debug!("reported properties taken"),
             Self::Reported { status, detail, .. } => warn!(status, "reported properties not taken: {detail}"),
+            Self::Called(call) => debug!(method = call.name, "direct method called"),
             Self::TwinUnreadable(problem) | Self::TwinUnavailable(problem) => warn!("{problem}"),
         }
     }

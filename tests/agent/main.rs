@@ -12,6 +12,7 @@ mod configuration;
 mod delivery;
 mod harness;
 mod lifetime;
+mod methods;
 mod restart;
 #[path = "../schema/mod.rs"]
 mod schema;

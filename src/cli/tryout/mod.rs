@@ -245,6 +245,10 @@ impl Session<'_> {
                 self.waiting.push_back((key, value));
                 self.ask_next()
             }
+            Order::Call(name, payload) => match self.lab.invoke_method(&name, &payload, CALL_LIMIT).await {
+                Ok(reply) => self.screen.say(&format!("{name} answered {}: {}", reply.status, reply.payload)),
+                Err(error) => self.screen.say(&format!("{name}: {error}")),
+            },
             Order::Twin => self.screen.twin(&self.lab.desired(), &self.lab.reported()),
             Order::Status => {
                 let status = self.handle.status().await?;
@@ -258,6 +262,9 @@ impl Session<'_> {
         }
     }
 }
+
+/// Longest wait for the answer of a direct method.
+const CALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// Starts `sleep 2` now and then.
 async fn examples(stop: CancellationToken) {

@@ -12,6 +12,8 @@ use tokio::sync::mpsc;
 pub(super) enum Order {
     /// Change a twin property.
     Set(String, Value),
+    /// Call a direct method.
+    Call(String, Value),
     /// Show desired and reported.
     Twin,
     /// Show collectors and balance.
@@ -22,13 +24,16 @@ pub(super) enum Order {
     Wrong(String),
 }
 
-const HELP: &str = "orders: set KEY VALUE | twin | status | quit    (for example: set eventPriorityProcessCreate Off)";
+const HELP: &str = "orders: set KEY VALUE | call METHOD [JSON] | twin | status | quit    (for example: set eventPriorityProcessCreate Off)";
 
 fn order(line: &str) -> Option<Order> {
     let mut words = line.trim().splitn(3, char::is_whitespace);
     Some(match (words.next()?, words.next(), words.next()) {
         ("", None, None) => return None,
         ("set", Some(key), Some(value)) if !key.is_empty() => Order::Set(key.to_owned(), value_of(value)),
+        ("call", Some(name), payload) if !name.is_empty() => {
+            Order::Call(name.to_owned(), payload.map_or(Value::Null, value_of))
+        }
         ("twin", None, None) => Order::Twin,
         ("status", None, None) => Order::Status,
         ("quit" | "exit", None, None) => Order::Quit,
@@ -92,6 +97,9 @@ mod tests {
     fn orders_are_read() {
         assert_eq!(order("set a PT5S"), Some(Order::Set("a".into(), json!("PT5S"))));
         assert_eq!(order("set a  8192 "), Some(Order::Set("a".into(), json!(8192))));
+        assert_eq!(order("call ping"), Some(Order::Call("ping".into(), Value::Null)));
+        assert_eq!(order("call a {\"b\": [1]}"), Some(Order::Call("a".into(), json!({"b": [1]}))));
+        assert!(matches!(order("call"), Some(Order::Wrong(_))));
         assert_eq!(order(" status "), Some(Order::Status));
         assert_eq!(order(""), None);
         assert!(matches!(order("set a"), Some(Order::Wrong(_))));

@@ -43,7 +43,7 @@ impl Screen {
         if !rustix::process::geteuid().is_root() {
             self.say("without root the programs and sockets of other users have no executable and no owner, and before Linux 6.6 processes are only found by looking once a second; root (or CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH) adds them")?;
         }
-        self.say("type `set KEY VALUE`, `twin`, `status` or `quit`; Ctrl-C ends it")
+        self.say("type `set KEY VALUE`, `call METHOD`, `twin`, `status` or `quit`; Ctrl-C ends it")
     }
 
     /// What happened at the hub.

@@ -349,7 +349,7 @@ proptest! {
                         prop_assert!(open && r > rid, "a request id is used once");
                         rid = r;
                     }
-                    Action::Subscribe => prop_assert!(open),
+                    Action::Subscribe | Action::Answer(_) => prop_assert!(open),
                     Action::Event(FromHub::Delivered(id)) => {
                         prop_assert!(in_flight.contains(&id), "only what is under way can be delivered");
                         in_flight.retain(|known| *known != id);
