@@ -13,9 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::hub::traffic::{ToHub, WINDOW};
 use crate::model::change::Change;
-use crate::model::event::{Observation, Snapshot};
+use crate::model::event::{EventName, Observation, Snapshot};
 use crate::model::ids::MessageId;
-use crate::model::loss::{Gap, Queue};
+use crate::model::loss::{DropReason, Gap, Queue};
 use crate::model::message::MessageRoot;
 use crate::model::payload::MessageStatistics;
 use crate::model::problem::Problem;
@@ -27,6 +27,7 @@ use crate::settings::agent_config::AgentConfig;
 use crate::spool::{QueueStatistics, Spool, SpoolError};
 use crate::sys::clock::Clock;
 
+use super::diagnostics::silently;
 use super::status::{CoreStatus, QueueStatus};
 use super::storage::{Landing, Storage};
 
@@ -39,6 +40,10 @@ pub(super) enum ToCore {
     Snapshot(Snapshot),
     /// Something could not be watched.
     Gap(Gap),
+    /// A line of the agent's own log.
+    Diagnostic(Observation),
+    /// So many lines of the log became no Diagnostic events.
+    LinesLeftOut(u64),
     /// Refused or doubtful keys of the twin.
     Problems(Vec<Problem>),
     /// A new effective configuration.
@@ -197,6 +202,16 @@ impl Core {
                 let changes = self.pipeline.observe(batch, now);
                 self.storage.store(changes, now);
             }
+            ToCore::Diagnostic(line) => silently(|| {
+                let changes = self.pipeline.observe(vec![line], now);
+                self.storage.store(changes, now);
+            }),
+            ToCore::LinesLeftOut(hits) => silently(|| {
+                if let Some(queue) = self.config.priority(EventName::Diagnostic).queue() {
+                    let reason = DropReason::RateLimited;
+                    self.storage.store(vec![Change::Drop { queue, hits, reason }], now);
+                }
+            }),
             ToCore::Snapshot(snapshot) => {
                 let changes = self.pipeline.snapshot(snapshot, now);
                 self.storage.store(changes, now);

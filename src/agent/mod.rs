@@ -7,6 +7,7 @@
 mod capture;
 mod configuration;
 mod core;
+pub mod diagnostics;
 mod methods;
 mod report;
 mod run;

@@ -25,6 +25,7 @@ use crate::sys::notify;
 use super::capture::{Capture, CaptureNews, CaptureParts, Pulse};
 use super::configuration::Configuration;
 use super::core::ToCore;
+use super::diagnostics;
 use super::methods::{self, MethodParts};
 use super::report::{self, Reporter};
 use super::snapshots::{self, SnapshotParts};
@@ -44,6 +45,7 @@ struct Running {
     core: flume::Sender<ToCore>,
     to_hub: mpsc::Sender<ToHub>,
     calls: mpsc::Sender<MethodCall>,
+    diagnostics: Option<diagnostics::Switch>,
     configuration: Configuration,
     config: watch::Sender<Arc<AgentConfig>>,
     reporter: Reporter,
@@ -104,6 +106,10 @@ impl Agent {
             failures: 0,
             retry_at: None,
         };
+        let diagnostics = self.diagnostics.as_ref().map(diagnostics::Source::want);
+        if let Some(source) = self.diagnostics {
+            tasks.spawn(diagnostics::run(source, self.core.clone(), Arc::clone(&self.clock), collectors_stop.clone()));
+        }
         tasks.spawn(methods::run(
             MethodParts {
                 calls,
@@ -123,6 +129,7 @@ impl Agent {
             core: self.core,
             to_hub: self.to_hub,
             calls: calls_sender,
+            diagnostics,
             configuration: self.configuration,
             config: self.config,
             reporter: Reporter::default(),
@@ -131,6 +138,7 @@ impl Agent {
             announced: false,
         };
         running.reconcile_capture();
+        running.reconcile_diagnostics();
         let mut result = Ok(());
         let mut core_gone = self.core_gone;
         loop {
@@ -241,6 +249,7 @@ impl Running {
             self.tell_core(ToCore::Configure(Arc::clone(&config))).await?;
             self.config.send_replace(config);
             self.reconcile_capture();
+            self.reconcile_diagnostics();
         }
         self.tell_problems(update.new_problems).await
     }
@@ -292,6 +301,21 @@ impl Running {
         self.shared.update(|views| {
             views.health.insert(health.event, health);
         });
+    }
+
+    /// Takes lines of the log, or leaves them, as the configuration wants it.
+    fn reconcile_diagnostics(&mut self) {
+        let wanted = self.configuration.config.priority(EventName::Diagnostic) != Priority::Off;
+        if let Some(switch) = &self.diagnostics {
+            switch.set(wanted);
+        }
+        let (state, source, detail) = match &self.diagnostics {
+            Some(_) if wanted => (HealthState::Ok, "log", ""),
+            Some(_) => (HealthState::Off, "", ""),
+            None => (HealthState::Off, "", "log.diagnostic_level is off"),
+        };
+        let event = EventName::Diagnostic;
+        self.set_health(CollectorHealth { event, state, source: source.to_owned(), detail: detail.to_owned() });
     }
 
     /// Opens or closes the process source as the configuration wants it.

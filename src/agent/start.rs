@@ -29,6 +29,7 @@ use crate::sys::host::Host;
 
 use super::configuration::Configuration;
 use super::core::{Core, CoreParts, ToCore};
+use super::diagnostics;
 use super::status::{LinkStatus, Status, TwinStatus};
 
 /// Depth of the queue into the core; a full one makes the source wait, and the kernel's own buffer counts its losses.
@@ -52,6 +53,8 @@ pub struct AgentOptions {
     pub clock: Arc<dyn Clock>,
     /// The zone of `TimestampLocal`.
     pub zone: TimeZone,
+    /// The lines of the log that become Diagnostic events, if any do.
+    pub diagnostics: Option<diagnostics::Source>,
 }
 
 /// Why an agent cannot start.
@@ -97,6 +100,7 @@ pub struct Agent {
     pub(super) configuration: Configuration,
     pub(super) config: watch::Sender<Arc<AgentConfig>>,
     pub(super) shared: Arc<Shared>,
+    pub(super) diagnostics: Option<diagnostics::Source>,
     /// Since when nothing was watched, unless this is the first start.
     pub(super) gap_from: Option<Timestamp>,
     /// Held for as long as the agent lives.
@@ -212,7 +216,7 @@ impl Agent {
     /// # Errors
     /// As [`AgentError`] says; nothing was sent and nothing stored is lost.
     pub fn build(options: AgentOptions) -> Result<(Self, Handle), AgentError> {
-        let AgentOptions { settings, identity, tls, host, clock, zone } = options;
+        let AgentOptions { settings, identity, tls, host, clock, zone, diagnostics } = options;
         let storage = &settings.storage;
         make_directory(&storage.directory)?;
         if let Some(directory) = &storage.runtime_directory {
@@ -297,6 +301,7 @@ impl Agent {
             core_gone,
             configuration,
             shared,
+            diagnostics,
             _lock: lock,
         };
         Ok((agent, handle))

@@ -18,10 +18,12 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, layer};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::agent::diagnostics::Sink;
+use crate::model::payload::DiagnosticSeverity;
 use crate::settings::LogLevel;
 use crate::sys::clock::{Clock, SystemClock};
 
@@ -31,15 +33,16 @@ use super::output::printable;
 const LONGEST: usize = 2000;
 
 /// Starts the log at `level`. Other libraries are heard from `warn` up only, unless `level` is `debug` or `trace`.
-/// The first call counts; a later one does nothing.
-pub fn init(level: LogLevel) {
+/// What is written also goes to `diagnostics`. The first call counts; a later one does nothing.
+pub fn init(level: LogLevel, diagnostics: Option<Sink>) {
     let level = filter(level);
     let style = Style::choose(std::env::var_os("JOURNAL_STREAM").is_some(), std::io::stderr().is_terminal());
     let lines = Lines { style, clock: Arc::new(SystemClock::new(jiff::Timestamp::UNIX_EPOCH)) };
     let wanted = filter_fn(move |metadata| enabled(metadata, level)).with_max_level_hint(level);
     // A standard error that takes no more is no reason to fail, nor to write about it.
     let layer = layer().event_format(lines).with_writer(std::io::stderr).log_internal_errors(false);
-    let _ = tracing_subscriber::registry().with(wanted).with(layer).try_init();
+    let diagnostics = diagnostics.map(Diagnostics);
+    let _ = tracing_subscriber::registry().with(wanted).with(layer).with(diagnostics).try_init();
 }
 
 fn filter(level: LogLevel) -> LevelFilter {
@@ -60,6 +63,25 @@ fn wanted(target: &str, of: Level, level: LevelFilter) -> bool {
     let ours = target == "twinward" || target.starts_with("twinward::");
     let limit = if ours || level >= LevelFilter::DEBUG { level } else { level.min(LevelFilter::WARN) };
     of <= limit
+}
+
+/// Hands each line to the agent as well.
+struct Diagnostics(Sink);
+
+impl<S: Subscriber> Layer<S> for Diagnostics {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let severity = match *event.metadata().level() {
+            Level::ERROR => DiagnosticSeverity::Error,
+            Level::WARN => DiagnosticSeverity::Warning,
+            Level::INFO => DiagnosticSeverity::Information,
+            _ => DiagnosticSeverity::Debug,
+        };
+        self.0.line(severity, event.metadata().target(), || {
+            let mut parts = Parts::default();
+            event.record(&mut parts);
+            parts.message + &parts.fields
+        });
+    }
 }
 
 /// How a line looks.

@@ -7,11 +7,12 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Agent, AgentError, AgentOptions, CoreStatus, Handle};
+use crate::agent::{Agent, AgentError, AgentOptions, CoreStatus, Handle, diagnostics};
 use crate::control::{self, Request, Server};
 use crate::hub::tls;
-use crate::settings::{Settings, load};
-use crate::sys::clock::SystemClock;
+use crate::model::payload::DiagnosticSeverity;
+use crate::settings::{LogLevel, Settings, load};
+use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::hardening;
 use crate::sys::host::Host;
 
@@ -23,7 +24,8 @@ use super::{identity, log, signals};
 pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
     let settings = load::load(&global.config, load::environment())
         .map_err(|problems| CommandError::configuration(problems.to_string()))?;
-    log::init(settings.log.level);
+    let (sink, source) = settings.log.diagnostic_level.map(diagnostics).unzip();
+    log::init(settings.log.level, sink);
     hardening::keep_files_private();
     if let Err(error) = hardening::forbid_core_dumps() {
         tracing::warn!(%error, "core dumps stay possible");
@@ -34,7 +36,7 @@ pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
     let stop = CancellationToken::new();
     let runtime = runtime()?;
     let last = runtime.block_on(async {
-        let (agent, handle) = build(settings.clone())?;
+        let (agent, handle) = build(settings.clone(), source)?;
         let directory = settings.storage.runtime_directory.as_ref().unwrap_or(&settings.storage.directory);
         let server = Server::bind(&control::socket_path(directory))
             .with_context(|| format!("cannot open the control socket in {}", directory.display()))?;
@@ -61,6 +63,21 @@ pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
     Ok(exit::OK)
 }
 
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new(super::release_floor()))
+}
+
+/// Both ends of what joins the log to the Diagnostic events.
+fn diagnostics(least: LogLevel) -> (diagnostics::Sink, diagnostics::Source) {
+    let least = match least {
+        LogLevel::Error => DiagnosticSeverity::Error,
+        LogLevel::Warn => DiagnosticSeverity::Warning,
+        // The configuration goes no further: lines about single messages are below.
+        LogLevel::Info | LogLevel::Debug | LogLevel::Trace => DiagnosticSeverity::Information,
+    };
+    diagnostics::channel(least, clock())
+}
+
 /// The runtime of the network side: one thread, and few for blocking work.
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
@@ -71,7 +88,7 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 /// Builds the agent from settings; exit code 78 for what the user has to mend.
-pub(super) fn build(settings: Settings) -> anyhow::Result<(Agent, Handle)> {
+pub(super) fn build(settings: Settings, diagnostics: Option<diagnostics::Source>) -> anyhow::Result<(Agent, Handle)> {
     let identity = identity::read(&settings)?;
     let tls = tls::client_config(settings.hub.ca_file.as_deref())
         .map_err(|error| CommandError::configuration(error.to_string()))?;
@@ -80,8 +97,9 @@ pub(super) fn build(settings: Settings) -> anyhow::Result<(Agent, Handle)> {
         identity,
         tls,
         host: Host::system(),
-        clock: Arc::new(SystemClock::new(super::release_floor())),
+        clock: clock(),
         zone: TimeZone::try_system().unwrap_or(TimeZone::UTC),
+        diagnostics,
     };
     Agent::build(options).map_err(|error| match &error {
         AgentError::State { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {

@@ -46,6 +46,8 @@ pub enum DropReason {
     StorageFailed,
     /// The hub closed the connection on this message more than once.
     Refused,
+    /// More of its kind came than is taken in that time.
+    RateLimited,
 }
 
 impl DropReason {
@@ -58,6 +60,7 @@ impl DropReason {
             Self::Corrupt => "corrupt",
             Self::StorageFailed => "storageFailed",
             Self::Refused => "refused",
+            Self::RateLimited => "rateLimited",
         }
     }
 }

@@ -183,11 +183,11 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "log",
         name: "log.diagnostic_level",
-        form: Form::Choice { now: &["off", "error", "warn", "info", "debug"], later: &[] },
+        form: Form::Choice { now: &["off", "error", "warn", "info"], later: &[] },
         default: Some(defaults::LOG_DIAGNOSTIC_LEVEL),
         example: "",
         help: &[
-            "Least severity that also goes to the hub, as Diagnostic events: off, error, warn, info or debug.",
+            "Least severity that also goes to the hub, as Diagnostic events: off, error, warn or info.",
             "What log.level does not write does not go there either. The twin sets their priority, and Off ends them.",
         ],
         hidden: false,

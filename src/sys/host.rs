@@ -74,3 +74,9 @@ impl Host {
         Ok(std::fs::read_dir(self.path(path))?.flatten().take(limit).map(|entry| entry.file_name()).collect())
     }
 }
+
+/// The kernel's id of the calling thread.
+#[must_use]
+pub fn thread_id() -> u32 {
+    rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
+}

@@ -10,6 +10,7 @@
 mod bad_input;
 mod configuration;
 mod delivery;
+mod diagnostics;
 mod harness;
 mod lifetime;
 mod methods;

@@ -59,7 +59,7 @@ pub struct TryArgs {
 
 /// Runs hub and agent until the time is over, Ctrl-C, or `quit`.
 pub(super) fn run(args: &TryArgs, global: &Global) -> anyhow::Result<u8> {
-    log::init(crate::settings::LogLevel::Warn);
+    log::init(crate::settings::LogLevel::Warn, None);
     hardening::keep_files_private();
     let directory = Directory::make()?;
     let screen = Screen::new(global.json);
@@ -82,7 +82,7 @@ async fn session(args: &TryArgs, directory: &Directory, screen: &Screen) -> anyh
     screen.introduction(&lab, &SHORT)?;
 
     let settings = load::load(&config, std::iter::empty())?;
-    let (agent, handle) = run::build(settings)?;
+    let (agent, handle) = run::build(settings, None)?;
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(examples(stop.clone()));

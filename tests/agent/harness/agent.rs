@@ -32,7 +32,7 @@ impl Place {
         let config = format!(
             "[identity]\nconnection_string_file = {}\n[hub]\nhost = \"127.0.0.1\"\nport = {port}\nca_file = {}\n\
              [storage]\ndirectory = {}\nruntime_directory = {}\n[collect]\nprocess_source = \"poll\"\n\
-             [log]\nlevel = \"{level}\"\n",
+             [log]\nlevel = \"{level}\"\ndiagnostic_level = \"off\"\n",
             text("connection-string"),
             text("ca.pem"),
             text("state"),
