@@ -13,7 +13,7 @@ use std::time::Duration;
 use twinward::model::change::{Change, OpenAggregate, StoredEvent};
 use twinward::model::ids::AgentId;
 use twinward::model::loss::Queue;
-use twinward::model::message::MessageRoot;
+use twinward::model::message::{MessageRoot, Riders, Room};
 use twinward::model::time::{Mono, Now, Timestamp};
 use twinward::model::units::ByteSize;
 use twinward::spool::{Spool, SpoolOptions, Start};
@@ -79,7 +79,7 @@ fn writer() {
             spool.commit(now()).unwrap();
         }
         if n % 5 == 0 {
-            spool.assemble(Queue::High, true, &root, 4096, now()).unwrap();
+            spool.assemble(Queue::High, Room::of(4096, Riders::All), &root, now()).unwrap();
         }
         if let Some(id) = spool.in_flight().first().copied().filter(|_| n % 2 == 0) {
             let message = spool.message(id, &root).unwrap().unwrap();
@@ -148,8 +148,8 @@ fn killed_at_any_instant() {
             left.extend(numbers(&message.body));
             spool.acknowledge(id, message.body.len(), now()).unwrap();
         }
-        let high = spool.assemble(Queue::High, true, &root, 4096, now()).unwrap();
-        if high.is_none() && spool.assemble(Queue::Low, true, &root, 4096, now()).unwrap().is_none() {
+        let high = spool.assemble(Queue::High, Room::of(4096, Riders::All), &root, now()).unwrap();
+        if high.is_none() && spool.assemble(Queue::Low, Room::of(4096, Riders::All), &root, now()).unwrap().is_none() {
             break;
         }
     }
@@ -196,7 +196,7 @@ fn bytes_per_event() {
             let body = format!("{{\"n\":{second},\"x\":\"{}\"}}", "x".repeat(380));
             spool.apply(&[Change::Event(StoredEvent { queue, hits: 1, body })], at(second)).unwrap();
             if second % send_every == 0 {
-                while let Some(m) = spool.assemble(queue, true, &root, 262_144, at(second)).unwrap() {
+                while let Some(m) = spool.assemble(queue, Room::of(262_144, Riders::All), &root, at(second)).unwrap() {
                     spool.acknowledge(m.id, m.body.len(), at(second)).unwrap();
                 }
             }

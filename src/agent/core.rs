@@ -16,7 +16,7 @@ use crate::model::change::Change;
 use crate::model::event::{EventName, Observation, Snapshot};
 use crate::model::ids::MessageId;
 use crate::model::loss::{DropReason, Gap, Queue};
-use crate::model::message::MessageRoot;
+use crate::model::message::{LARGEST_BODY, MessageRoot, Riders, Room};
 use crate::model::payload::MessageStatistics;
 use crate::model::problem::Problem;
 use crate::model::time::{Mono, Now, Timestamp};
@@ -75,6 +75,8 @@ pub(super) enum ToCore {
 
 /// Longest sleep, so that a jump of the clocks is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// Bytes of the properties of a message besides the resource id, names and values; a little more than there are.
+const PROPERTIES: usize = 160;
 /// A link that takes no message is asked again after this time.
 const LINK_RETRY: Duration = Duration::from_secs(1);
 
@@ -327,9 +329,7 @@ impl Core {
             let next = match again {
                 Some(id) => self.storage.resend(id, &self.root, now),
                 None => match self.schedule.next_send(now.mono, &self.backlogs()) {
-                    Some(send) => {
-                        self.storage.assemble(send.lead, send.riders, &self.root, max_body(&self.config), now)
-                    }
+                    Some(send) => self.storage.assemble(send.lead, self.room(send.all), &self.root, now),
                     None => return,
                 },
             };
@@ -358,6 +358,12 @@ impl Core {
                 }
             }
         }
+    }
+
+    fn room(&self, all: bool) -> Room {
+        let properties = PROPERTIES + self.config.hub_resource_id.len();
+        let riders = if all { Riders::All } else { Riders::Step { properties } };
+        Room { body: max_body(&self.config), alone: LARGEST_BODY, riders }
     }
 
     fn backlogs(&self) -> Backlogs {

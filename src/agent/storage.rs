@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::model::change::Change;
 use crate::model::ids::MessageId;
 use crate::model::loss::{Gap, Queue};
-use crate::model::message::{Message, MessageRoot};
+use crate::model::message::{Message, MessageRoot, Room};
 use crate::model::time::{Mono, Now};
 use crate::model::units::ByteSize;
 use crate::spool::{Spool, SpoolError};
@@ -169,15 +169,8 @@ impl Storage {
     }
 
     /// The next message of the queue that leads; `None` if there is none, or storage has just failed.
-    pub(super) fn assemble(
-        &mut self,
-        lead: Queue,
-        riders: bool,
-        root: &MessageRoot,
-        max_body: usize,
-        now: Now,
-    ) -> Option<Message> {
-        let outcome = self.spool.assemble(lead, riders, root, max_body, now);
+    pub(super) fn assemble(&mut self, lead: Queue, limits: Room, root: &MessageRoot, now: Now) -> Option<Message> {
+        let outcome = self.spool.assemble(lead, limits, root, now);
         self.watch(outcome, now).flatten()
     }
 

@@ -81,8 +81,8 @@ mod tests {
     #[test]
     fn what_the_hub_would_not_take_is_said_instead() {
         let mut calls = Calls::default();
-        assert_eq!(calls.come("a".into(), "1".into(), &[b' '; MAX_PAYLOAD + 1]).unwrap().unwrap_err().status, 400);
-        assert!(calls.come("a".into(), "1".into(), &[b' '; MAX_PAYLOAD]).unwrap().is_ok());
+        assert_eq!(calls.come("a".into(), "1".into(), &vec![b' '; MAX_PAYLOAD + 1]).unwrap().unwrap_err().status, 400);
+        assert!(calls.come("a".into(), "1".into(), &vec![b' '; MAX_PAYLOAD]).unwrap().is_ok());
         let said = calls.go(answer("1", "x".repeat(MAX_PAYLOAD + 1))).unwrap();
         assert_eq!((said.status, said.body.len() < 100), (500, true));
     }

@@ -17,6 +17,58 @@ pub struct Message {
     pub hub_resource_id: String,
 }
 
+/// The largest body that IoT Hub takes: 256 KiB less what is kept free for the properties of a message.
+pub const LARGEST_BODY: usize = 262_144 - 2048;
+
+/// The step in which the hub bills messages, body and properties together.
+pub const BILLING_STEP: usize = 4096;
+
+/// What may be put into one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Largest body in bytes.
+    pub body: usize,
+    /// Largest body of a message with a single event that does not fit `body`: it was stored under a larger limit.
+    pub alone: usize,
+    /// What comes along from the other queue.
+    pub riders: Riders,
+}
+
+/// Events of the queue that does not lead a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Riders {
+    /// None.
+    None,
+    /// As many as cost nothing: they fill the last billing step of a message with so many bytes of properties.
+    Step {
+        /// Bytes of the properties, names and values.
+        properties: usize,
+    },
+    /// As many as fit.
+    All,
+}
+
+impl Room {
+    /// Bodies of at most so many bytes, without exception.
+    #[must_use]
+    pub const fn of(body: usize, riders: Riders) -> Self {
+        Self { body, alone: body, riders }
+    }
+
+    /// Largest body once the leading queue's events fill `led` bytes of it.
+    #[must_use]
+    pub fn with_riders(&self, led: usize) -> usize {
+        match self.riders {
+            Riders::None => led,
+            Riders::Step { properties } => {
+                let step = (led + properties).next_multiple_of(BILLING_STEP).saturating_sub(properties);
+                step.min(self.body).max(led)
+            }
+            Riders::All => self.body.max(led),
+        }
+    }
+}
+
 /// Builds bodies, and knows their size before they are built.
 #[derive(Clone, Debug)]
 pub struct MessageRoot {
@@ -68,6 +120,18 @@ impl MessageRoot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn riders_never_cost_a_step_and_never_break_the_limit() {
+        let room = |body, properties| Room::of(body, Riders::Step { properties });
+        assert_eq!(room(204_800, 100).with_riders(1000), 3996);
+        assert_eq!(room(204_800, 100).with_riders(3996), 3996);
+        assert_eq!(room(204_800, 100).with_riders(3997), 8092);
+        assert_eq!(room(8192, 100).with_riders(8150), 8192, "at most the limit");
+        assert_eq!(room(8192, 100).with_riders(9000), 9000, "a single large event has no riders");
+        assert_eq!(Room::of(8192, Riders::All).with_riders(10), 8192);
+        assert_eq!(Room::of(8192, Riders::None).with_riders(10), 10);
+    }
 
     #[test]
     fn the_size_is_known_before_the_body_is_built() {

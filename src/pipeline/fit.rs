@@ -14,15 +14,9 @@ use serde_json::{Map, Value};
 
 use crate::model::event::{Event, EventName};
 use crate::model::ids::{AgentId, EventId};
-use crate::model::message::MessageRoot;
+use crate::model::message::{LARGEST_BODY, MessageRoot};
 use crate::model::time::Timestamp;
 use crate::settings::agent_config::AgentConfig;
-
-/// What IoT Hub takes as one message, properties included.
-const HUB_LIMIT: u64 = 262_144;
-
-/// Of that, kept free for topic, system and application properties.
-const PROPERTIES_RESERVE: u64 = 2048;
 
 /// Kept free in each body, so that a root with a longer version text still fits.
 const ROOT_RESERVE: usize = 64;
@@ -39,8 +33,7 @@ const EXTRA_DETAILS: &str = "ExtraDetails";
 /// The largest body of a message in bytes: `maxMessageSizeInBytes`, at most what the hub takes.
 #[must_use]
 pub fn max_body(config: &AgentConfig) -> usize {
-    let limit = config.max_message_size.as_u64().min(HUB_LIMIT - PROPERTIES_RESERVE);
-    usize::try_from(limit).unwrap_or(usize::MAX)
+    usize::try_from(config.max_message_size.as_u64()).unwrap_or(usize::MAX).min(LARGEST_BODY)
 }
 
 /// The largest event in bytes: it fits a message of its own.

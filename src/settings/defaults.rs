@@ -113,8 +113,6 @@ pub const CACHE_SIZE_MOST: u64 = 1024 * 1024 * 1024;
 pub const MESSAGE_SIZE_LEAST: u64 = 8192;
 /// `maxMessageSizeInBytes`: published maximum, the hub's limit for one message.
 pub const MESSAGE_SIZE_MOST: u64 = 262_144;
-/// The step in which the hub bills messages.
-pub const BILLING_STEP: u64 = 4096;
 /// Texts of the twin, in bytes: longer than any path in use, short enough to report back.
 pub const TEXT_LENGTH: usize = 1024;
 /// `hubResourceId`, in bytes: resource ids have up to 300. It travels with each message, where every byte may take three

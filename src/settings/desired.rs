@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::model::message::BILLING_STEP;
 use crate::model::problem::{Problem, ProblemKind};
 use crate::model::units::Priority;
 
@@ -141,8 +142,8 @@ fn doubts(config: &AgentConfig) -> Vec<Problem> {
         let expected = format!("at least maxMessageSizeInBytes, which is {message}");
         doubt(TwinKey::MaxLocalCacheSize, ProblemKind::Conflict, expected);
     }
-    if !message.is_multiple_of(defaults::BILLING_STEP) {
-        let expected = format!("a multiple of {}, the hub's billing step", defaults::BILLING_STEP);
+    if !message.is_multiple_of(BILLING_STEP as u64) {
+        let expected = format!("a multiple of {BILLING_STEP}, the hub's billing step");
         doubt(TwinKey::MaxMessageSize, ProblemKind::NotOptimal, expected);
     }
     if config.high_priority_message_frequency.length() > config.low_priority_message_frequency.length() {

@@ -201,7 +201,10 @@ impl TwinKey {
             }
             Self::EventPriority(_) | Self::EventPriorityOperational => "High, Low or Off".to_owned(),
             Self::AggregationEnabled(_) | Self::CustomChecksEnabled => "true or false".to_owned(),
-            Self::CustomChecksFilePath | Self::CustomChecksFileHash | Self::HubResourceId => {
+            Self::HubResourceId => {
+                format!("text of at most {} ASCII characters, none of them a control character", self.text_length())
+            }
+            Self::CustomChecksFilePath | Self::CustomChecksFileHash => {
                 format!("text of at most {} bytes, without control characters", self.text_length())
             }
         }
@@ -256,6 +259,8 @@ impl TwinKey {
     fn string(self, value: &Value) -> Result<String, String> {
         let text = value.as_str().ok_or_else(|| self.expected())?;
         let good = text.len() <= self.text_length() && !text.chars().any(char::is_control);
+        // The hub closes the connection on a message whose properties hold anything else.
+        let good = good && (text.is_ascii() || self != Self::HubResourceId);
         if good { Ok(text.to_owned()) } else { Err(self.expected()) }
     }
 }

@@ -13,7 +13,7 @@ use super::store::Level;
 use crate::model::change::{Change, OpenAggregate, StoredEvent};
 use crate::model::ids::MessageId;
 use crate::model::loss::{DropReason, Queue};
-use crate::model::message::{Message, MessageRoot};
+use crate::model::message::{Message, MessageRoot, Riders, Room};
 use crate::model::time::Now;
 
 /// A transaction that is being put together.
@@ -33,7 +33,7 @@ pub(super) struct Changes {
     pub(super) flights_changed: bool,
     /// A finished High event came in.
     pub(super) urgent: bool,
-    /// Hits dropped to make room.
+    /// Hits dropped to make limits.
     pub(super) dropped: BTreeMap<Queue, u64>,
 }
 
@@ -218,19 +218,20 @@ impl Edit<'_> {
     pub(super) fn assemble(
         &mut self,
         lead: Queue,
-        riders: bool,
+        limits: Room,
         root: &MessageRoot,
-        max_body: usize,
     ) -> Result<Option<Message>, SpoolError> {
         let id = MessageId::random();
         let mut flight = Flight { id, lead, ranges: PerQueue::default(), load: PerQueue::default() };
         let mut bodies = Vec::new();
-        self.pick(lead, &mut flight, &mut bodies, root, max_body)?;
+        self.pick(lead, &mut flight, &mut bodies, root, limits)?;
         if bodies.is_empty() {
             return Ok(None);
         }
-        if riders {
-            self.pick(other(lead), &mut flight, &mut bodies, root, max_body)?;
+        if limits.riders != Riders::None {
+            let size = root.body_len(bodies.len(), bodies.iter().map(String::len).sum());
+            let limits = Room { body: limits.with_riders(size), ..limits };
+            self.pick(other(lead), &mut flight, &mut bodies, root, limits)?;
         }
         self.changes.books.flights.push(flight);
         self.changes.flights_changed = true;
@@ -243,17 +244,17 @@ impl Edit<'_> {
         flight: &mut Flight,
         bodies: &mut Vec<String>,
         root: &MessageRoot,
-        max_body: usize,
+        limits: Room,
     ) -> Result<(), SpoolError> {
         let mut bytes: usize = bodies.iter().map(String::len).sum();
         let (mut taken, mut range, mut lost) = (Load::default(), None, Vec::new());
         let mut each = |record: Record| {
             let (seq, hits, len) = (record.seq, record.hits, record.body.len());
-            if root.body_len(1, len) > max_body {
+            if root.body_len(1, len) > limits.body.max(limits.alone) {
                 lost.push((seq, hits, len as u64, DropReason::Oversize));
                 return Ok(true);
             }
-            if root.body_len(bodies.len() + 1, bytes + len) > max_body {
+            if root.body_len(bodies.len() + 1, bytes + len) > limits.body && !bodies.is_empty() {
                 return Ok(false);
             }
             if let Some(body) = record.text() {

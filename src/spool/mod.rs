@@ -51,7 +51,7 @@ use store::Level;
 use crate::model::change::Change;
 use crate::model::ids::MessageId;
 use crate::model::loss::{Balance, DropReason, Gap, Queue};
-use crate::model::message::{Message, MessageRoot};
+use crate::model::message::{Message, MessageRoot, Room};
 use crate::model::time::Now;
 use crate::model::units::ByteSize;
 use crate::sys::files::private_directory;
@@ -77,7 +77,7 @@ pub struct SpoolOptions {
 /// What a change of contents cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Hits that were dropped as `CacheFull` to make room, per queue; queues without a drop are absent.
+    /// Hits that were dropped as `CacheFull` to make limits, per queue; queues without a drop are absent.
     pub dropped: BTreeMap<Queue, u64>,
 }
 
@@ -170,8 +170,8 @@ impl Spool {
         self.known.contains_key(key)
     }
 
-    /// Puts the next message together: the oldest events of `lead`, as many as fit into `max_body` bytes; with `riders`
-    /// the other queue fills what is left. They are in flight from now on, under an id that outlives the process.
+    /// Puts the next message together: the oldest events of `lead`, as many as `limits` allow, and riders of the other
+    /// queue. They are in flight from now on, under an id that outlives the process.
     /// Events that alone do not fit are dropped as `Oversize`, broken ones as `Corrupt`. `None` if `lead` has none.
     ///
     /// # Errors
@@ -179,15 +179,14 @@ impl Spool {
     pub fn assemble(
         &mut self,
         lead: Queue,
-        riders: bool,
+        limits: Room,
         root: &MessageRoot,
-        max_body: usize,
         now: Now,
     ) -> Result<Option<Message>, SpoolError> {
         if self.backlog(lead).records == 0 {
             return Ok(None);
         }
-        self.edit(now, |edit| edit.assemble(lead, riders, root, max_body))
+        self.edit(now, |edit| edit.assemble(lead, limits, root))
     }
 
     /// The messages that were handed out and not acknowledged, oldest first, also those of before a restart.

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::model::change::{OpenAggregate, StoredEvent};
 use crate::model::ids::AgentId;
+use crate::model::message::Riders;
 use crate::model::time::{Mono, Timestamp};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -100,7 +101,7 @@ fn numbers(body: &str) -> Vec<u64> {
 
 fn drain(spool: &mut Spool, board: &Board, lead: Queue) -> Vec<u64> {
     let mut seen = Vec::new();
-    while let Some(m) = spool.assemble(lead, false, &board.root, 4096, board.now).unwrap() {
+    while let Some(m) = spool.assemble(lead, Room::of(4096, Riders::None), &board.root, board.now).unwrap() {
         seen.extend(numbers(&m.body));
         assert!(spool.acknowledge(m.id, m.body.len(), board.now).unwrap());
     }
@@ -116,7 +117,7 @@ fn a_killed_process_loses_nothing_and_repeats_the_same_message() {
     spool.apply(&[add(Queue::High, 1), add(Queue::Low, 2), add(Queue::High, 3)], board.now).unwrap();
     spool.commit(board.now).unwrap();
     spool.apply(&[add(Queue::High, 4), add(Queue::Low, 5)], board.now).unwrap();
-    let sent = spool.assemble(Queue::High, true, &board.root, 4096, board.now).unwrap().unwrap();
+    let sent = spool.assemble(Queue::High, Room::of(4096, Riders::All), &board.root, board.now).unwrap().unwrap();
     assert_eq!(numbers(&sent.body), [1, 3, 4, 2, 5]);
     let stored = board.now;
     let (mut spool, recovery) = board.crash(spool);
@@ -142,7 +143,7 @@ fn a_commit_that_was_cut_in_the_middle_counts_once() {
     let (mut spool, _) = board.open();
     spool.apply(&[add(Queue::Low, 1), add(Queue::Low, 2)], board.now).unwrap();
     spool.commit(board.now).unwrap();
-    let first = spool.assemble(Queue::Low, false, &board.root, 4096, board.now).unwrap().unwrap();
+    let first = spool.assemble(Queue::Low, Room::of(4096, Riders::None), &board.root, board.now).unwrap().unwrap();
     spool.acknowledge(first.id, 1, board.now).unwrap();
     spool.apply(&[add(Queue::Low, 3)], board.now).unwrap();
     let hot_before = copy(board.hot.path());
@@ -179,7 +180,7 @@ fn a_clean_stop_outlives_a_restart_of_the_machine() {
     let (mut spool, _) = board.open();
     let aggregate = OpenAggregate { key: "k".into(), queue: Queue::Low, hits: 3, state: "s".into() };
     spool.apply(&[add(Queue::Low, 1), Change::Aggregate(aggregate.clone())], board.now).unwrap();
-    let sent = spool.assemble(Queue::Low, false, &board.root, 4096, board.now).unwrap().unwrap();
+    let sent = spool.assemble(Queue::Low, Room::of(4096, Riders::None), &board.root, board.now).unwrap().unwrap();
     let stopped = board.pass(SECOND);
     spool.close(stopped).unwrap();
     board.hot = tempfile::tempdir().unwrap();
@@ -206,7 +207,7 @@ fn the_cache_limit_takes_low_first_then_high_then_what_is_in_flight() {
             .apply(&[Change::Event(event(Queue::Low, n, 900)), Change::Event(event(Queue::High, n, 900))], board.now)
             .unwrap();
     }
-    let flying = spool.assemble(Queue::High, false, &board.root, 2400, board.now).unwrap().unwrap();
+    let flying = spool.assemble(Queue::High, Room::of(2400, Riders::None), &board.root, board.now).unwrap().unwrap();
     assert_eq!(numbers(&flying.body), [0, 1]);
     let applied = spool.apply(&[Change::Event(event(Queue::High, 4, 900))], board.now).unwrap();
     assert_eq!(applied.dropped, [(Queue::Low, 1)].into());
@@ -225,7 +226,7 @@ fn an_oversize_event_does_not_block_the_line() {
     let (mut spool, _) = board.open();
     let huge = Change::Event(event(Queue::High, 2, 5000));
     spool.apply(&[huge.clone(), add(Queue::High, 1), huge, add(Queue::High, 3)], board.now).unwrap();
-    let m = spool.assemble(Queue::High, false, &board.root, 4096, board.now).unwrap().unwrap();
+    let m = spool.assemble(Queue::High, Room::of(4096, Riders::None), &board.root, board.now).unwrap().unwrap();
     assert_eq!(numbers(&m.body), [1, 3]);
     assert_eq!(spool.balance().high.dropped[&DropReason::Oversize], 2);
     assert!(spool.balance().holds());
@@ -297,7 +298,7 @@ fn a_failed_commit_keeps_everything_and_is_repeated() {
     let error = spool.commit(board.now).unwrap_err();
     assert!(error.is_retryable() && matches!(error, SpoolError::Full { .. }), "{error}");
     assert_eq!(spool.next_commit(), Some(board.now.mono.after(10 * SECOND)));
-    let m = spool.assemble(Queue::Low, false, &board.root, 4096, board.now).unwrap().unwrap();
+    let m = spool.assemble(Queue::Low, Room::of(4096, Riders::None), &board.root, board.now).unwrap().unwrap();
     spool.acknowledge(m.id, m.body.len(), board.now).unwrap();
     let first = numbers(&m.body);
     let (mut spool, recovery) = board.crash(spool);

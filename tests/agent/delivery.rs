@@ -161,7 +161,7 @@ async fn goes_without_the_twin(fault: TwinFault) {
     agent.status("acknowledged", |status| (status["inFlight"] == 0).then_some(())).await;
     hub.faults(|faults| faults.twin_get = None);
     if fault != TwinFault::Silence {
-        agent.says("the twin cannot be read; the configuration in force stays").await;
+        agent.says("twin GET: status").await;
         hub.taken(1).await;
         agent.books_agree(&mut hub).await;
     }
@@ -239,4 +239,64 @@ async fn what_the_cache_cannot_hold_is_dropped_counted_and_told() {
     assert_eq!(of("collected"), of("delivered") + dropped + of("pending"), "{low}");
     let delivered = of("delivered") + status["balance"]["high"]["delivered"].as_u64().unwrap();
     assert_eq!(hub.hits(), delivered, "what came is what is counted as delivered");
+}
+
+#[tokio::test]
+async fn an_event_that_was_stored_under_a_larger_limit_goes_alone() {
+    let slow = json!({"maxMessageSizeInBytes": 262_144, "highPriorityMessageFrequency": "PT1H",
+        "lowPriorityMessageFrequency": "PT1H", "eventPriorityListeningPorts": "High"});
+    let mut hub = Hub::with(slow).await;
+    // A hundred sockets make an event that no small message holds.
+    let sockets: Vec<_> = (0..100).map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    let agent = Place::new(&hub).start();
+    agent.linked().await;
+    agent.status("the sockets", |s| (s["balance"]["high"]["collected"].as_u64() > Some(0)).then_some(())).await;
+    drop(sockets);
+    let version = hub.patch_desired(keys([("maxMessageSizeInBytes", json!(8192))])).unwrap();
+    hub.taken(version).await;
+    assert_eq!(agent.ask(Request::Flush).await.unwrap(), json!({"flushing": true}));
+    let large = hub
+        .until("the large event", |seen| {
+            seen.iter().find_map(|what| match what {
+                Happening::Telemetry(message) if message.body.len() > 8192 => Some(message.body.clone()),
+                _ => None,
+            })
+        })
+        .await;
+    let message: serde_json::Value = serde_json::from_slice(&large).unwrap();
+    assert_eq!(
+        (message["Events"].as_array().unwrap().len(), &message["Events"][0]["Name"]),
+        (1, &json!("ListeningPorts"))
+    );
+    agent.books_agree(&mut hub).await;
+}
+
+#[tokio::test]
+async fn low_events_ride_with_high_ones_only_as_far_as_it_costs_nothing() {
+    let mut hub = Hub::with(json!({"lowPriorityMessageFrequency": "PT1H", "maxMessageSizeInBytes": 204_800})).await;
+    let agent = Place::new(&hub).start();
+    agent.linked().await;
+    hub.taken(1).await;
+    // Three rounds of low events, more than a billing step; then a high one.
+    for round in ["a", "b", "c"] {
+        let version = hub.provoke(round);
+        hub.taken(version).await;
+    }
+    let low = agent.status("low events", |s| s["low"]["bytes"].as_u64().filter(|bytes| *bytes > 10_000)).await;
+    let mark = hub.mark();
+    let high = keys([("eventPriorityConfigurationError", json!("High")), ("snapshotFrequency", json!("never"))]);
+    let version = hub.patch_desired(high).unwrap();
+    hub.taken(version).await;
+    let body = hub
+        .until_after(mark, "the message of the high event", |what| match what {
+            Happening::Telemetry(message) => Some(message.body.clone()),
+            _ => None,
+        })
+        .await;
+    let events = serde_json::from_slice::<serde_json::Value>(&body).unwrap()["Events"].as_array().unwrap().clone();
+    assert!(events.len() > 1, "it has riders: {events:#?}");
+    assert!(body.len() <= 4096 && body.len() > 3000, "one step, and it is used: {} of {low}", body.len());
+    assert!(agent.status("what stays", |s| s["low"]["bytes"].as_u64()).await > 6000);
+    agent.ask(Request::Flush).await.unwrap();
+    agent.books_agree(&mut hub).await;
 }

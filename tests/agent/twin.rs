@@ -171,8 +171,14 @@ async fn a_twin_that_is_too_large_is_told_and_what_is_in_force_stays() {
     let text = "\u{1}".repeat(4000);
     let large: Value = (0..7).map(|n| (format!("text{n}"), json!(text))).collect::<serde_json::Map<_, _>>().into();
     hub.patch_desired(json!({ "large": large })).unwrap();
-    let line = agent.says("the twin cannot be read; the configuration in force stays").await;
+    let line = agent.says("key=TwinConfiguration").await;
     assert!(line.contains("remove what is not needed from the desired properties"), "{line}");
+    let item = told(&mut hub, "TwinConfiguration").await;
+    assert_eq!(
+        (&item["ErrorType"], &item["UsedConfiguration"]),
+        (&json!("TypeMismatch"), &json!("the configuration from before (hub)"))
+    );
+    hub.reported("the problem", |reported| problem(reported, "TwinConfiguration").map(|_| ())).await;
     agent.books_agree(&mut hub).await;
     assert_eq!(hub.reported_now()["twinward"]["desiredVersion"], 1);
     // It asks again with pauses, and takes the twin when it is small again.
@@ -181,6 +187,9 @@ async fn a_twin_that_is_too_large_is_told_and_what_is_in_force_stays() {
     let version = hub.patch_desired(json!({"large": null, OBJECT: {"hubResourceId": {"value": "small"}}})).unwrap();
     hub.taken(version).await;
     assert_eq!(value(&hub.reported_now(), "hubResourceId"), "small");
+    assert!(problem(&hub.reported_now(), "TwinConfiguration").is_none());
+    let about = hub.events().into_values().filter(|e| e["Payload"][0]["ConfigurationName"] == "TwinConfiguration");
+    assert_eq!(about.count(), 1, "told once");
     let connects = hub.seen().iter().filter(|what| matches!(what, Happening::Connected { .. })).count();
     assert_eq!(connects, 1, "the link stood all the time");
 }
@@ -258,4 +267,88 @@ async fn of_twenty_changes_at_once_the_last_wins() {
         assert_eq!(&reported[OBJECT][key], wanted, "{key}: reported equals desired");
     }
     agent.books_agree(&mut hub).await;
+}
+
+#[tokio::test]
+async fn the_older_form_of_the_twin_is_taken_with_a_word_about_it() {
+    const OLDER: &str = "azureiot*com^securityAgentConfiguration^1*0*0";
+    let (mut hub, mut agent) = pair().await;
+    let version = hub
+        .replace_desired(json!({ OLDER: {"highPriorityMessageFrequency": "PT1S", "lowPriorityMessageFrequency": "PT2S",
+            "snapshotFrequency": "PT3H", "eventPriorityLogin": "low", "maxMessageSizeInBytes": 1} }))
+        .unwrap();
+    hub.taken(version).await;
+    agent.says(&format!("key={OLDER}")).await;
+    // The notice of a replaced section does not say that the other object is gone; asking for the twin does.
+    let reported = hub
+        .reported("the values of the older object", |reported| {
+            (value(reported, "snapshotFrequency") == "PT3H").then(|| reported.clone())
+        })
+        .await;
+    assert_eq!(
+        (value(&reported, "lowPriorityMessageFrequency"), value(&reported, "eventPriorityLogin")),
+        (&json!("PT2S"), &json!("Low"))
+    );
+    assert_eq!(problem(&reported, OLDER).unwrap()["kind"], "Outdated");
+    assert_eq!(problem(&reported, "maxMessageSizeInBytes").unwrap()["kind"], "TypeMismatch");
+    // The current object comes back and counts.
+    let version = hub.patch_desired(keys([("snapshotFrequency", json!("PT4H"))])).unwrap();
+    hub.taken(version).await;
+    assert_eq!(value(&hub.reported_now(), "snapshotFrequency"), "PT4H");
+    agent.books_agree(&mut hub).await;
+}
+
+#[tokio::test]
+async fn the_configuration_object_can_have_another_name() {
+    let mut hub = Hub::start().await;
+    let place = Place::new(&hub);
+    place.edit("[storage]", "[twin]\nobject = \"mySecurity\"\n[storage]");
+    let _agent = place.start();
+    let version = hub.patch_desired(json!({"mySecurity": {"snapshotFrequency": {"value": "PT3H"}}})).unwrap();
+    hub.taken(version).await;
+    let reported = hub.reported_now();
+    assert_eq!(reported["mySecurity"]["snapshotFrequency"]["value"], "PT3H");
+    assert_eq!(reported["mySecurity"]["highPriorityMessageFrequency"]["value"], "PT7M", "the other object is not ours");
+    assert!(reported.get(OBJECT).is_none());
+}
+
+#[tokio::test]
+async fn the_resource_id_is_a_property_of_each_message() {
+    let (mut hub, _agent) = pair().await;
+    let ids = |hub: &mut Hub| -> Vec<Option<String>> {
+        let seen = hub.seen().iter();
+        seen.filter_map(|what| match what {
+            Happening::Telemetry(message) => Some(message.properties.get("HubResourceId").cloned()),
+            _ => None,
+        })
+        .collect()
+    };
+    hub.provoked_now("before").await;
+    assert!(ids(&mut hub).iter().all(Option::is_none));
+    let id = "/subscriptions/0 & more/=#+";
+    let version = hub.patch_desired(keys([("hubResourceId", json!(id))])).unwrap();
+    hub.taken(version).await;
+    let before = ids(&mut hub).len();
+    hub.provoked_now("after").await;
+    let ids = ids(&mut hub);
+    assert!(ids.len() > before && ids[before..].iter().all(|given| given.as_deref() == Some(id)), "{ids:?}");
+}
+
+#[tokio::test]
+async fn custom_checks_of_the_twin_are_reported_and_never_run() {
+    let (mut hub, agent) = pair().await;
+    let trap = agent.place().path("trap");
+    let path = format!("/bin/sh -c 'touch {0}'; touch {0} `touch {0}` $(touch {0})", trap.display());
+    let version = hub
+        .patch_desired(keys([
+            ("baselineCustomChecksEnabled", json!(true)),
+            ("baselineCustomChecksFilePath", json!(path)),
+            ("baselineCustomChecksFileHash", json!("; reboot")),
+            ("snapshotFrequency", json!("PT5S")),
+        ]))
+        .unwrap();
+    hub.taken(version).await;
+    assert_eq!(value(&hub.reported_now(), "baselineCustomChecksFilePath"), &json!(path));
+    hub.invoke_method("collectNow", &Value::Null, crate::harness::LIMIT).await.unwrap();
+    assert!(!trap.exists());
 }

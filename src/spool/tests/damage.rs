@@ -54,7 +54,7 @@ fn a_flipped_bit_in_an_event_drops_that_event_only() {
     let (mut spool, _) = board.open();
     let changes: Vec<_> = (1..=3).map(|n| add(Queue::High, n)).collect();
     spool.apply(&changes, board.now).unwrap();
-    let sent = spool.assemble(Queue::High, false, &board.root, 4096, board.now).unwrap().unwrap();
+    let sent = spool.assemble(Queue::High, Room::of(4096, Riders::None), &board.root, board.now).unwrap().unwrap();
     spool.apply(&changes, board.now).unwrap();
     for seq in [2, 5] {
         let broken = Record { seq, hits: 1, sum: 0, body: b"{\"n\":2}".to_vec() };
@@ -81,7 +81,7 @@ proptest! {
             spool.apply(&[add(Queue::Low, n), Change::Event(event(Queue::High, n, 700))], board.now).unwrap();
             if n == 20 {
                 spool.commit(board.now).unwrap();
-                spool.assemble(Queue::High, true, &board.root, 4096, board.now).unwrap().unwrap();
+                spool.assemble(Queue::High, Room::of(4096, Riders::All), &board.root, board.now).unwrap().unwrap();
             }
         }
         // As the files are now, with their logs.

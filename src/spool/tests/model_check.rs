@@ -8,7 +8,7 @@ enum Step {
     Apply(Vec<(Queue, usize)>),
     Grow(u8, Queue, u64),
     Close(u8, Queue),
-    Assemble(Queue, bool, usize),
+    Assemble(Queue, Room),
     Acknowledge(prop::sample::Index),
     Refuse(prop::sample::Index),
     Limit(u64),
@@ -26,12 +26,17 @@ fn queue() -> impl Strategy<Value = Queue> {
     prop::sample::select(Queue::ALL.to_vec())
 }
 
+fn room() -> impl Strategy<Value = Room> {
+    let riders = prop_oneof![Just(Riders::None), Just(Riders::All), Just(Riders::Step { properties: 100 })];
+    (600_usize..4000, 600_usize..4000, riders).prop_map(|(body, alone, riders)| Room { body, alone, riders })
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => prop::collection::vec((queue(), prop_oneof![0_usize..300, 300_usize..3000]), 1..6).prop_map(Step::Apply),
         3 => (0_u8..3, queue(), 1_u64..9).prop_map(|(k, q, h)| Step::Grow(k, q, h)),
         2 => (0_u8..3, queue()).prop_map(|(k, q)| Step::Close(k, q)),
-        6 => (queue(), any::<bool>(), 600_usize..4000).prop_map(|(q, r, m)| Step::Assemble(q, r, m)),
+        6 => (queue(), room()).prop_map(|(q, limits)| Step::Assemble(q, limits)),
         5 => any::<prop::sample::Index>().prop_map(Step::Acknowledge),
         1 => any::<prop::sample::Index>().prop_map(Step::Refuse),
         1 => (2_000_u64..40_000).prop_map(Step::Limit),
@@ -108,21 +113,22 @@ impl Model {
     fn assemble(
         &mut self,
         lead: Queue,
-        riders: bool,
+        limits: Room,
         root: &MessageRoot,
-        max: usize,
     ) -> Option<(String, BTreeMap<Queue, Vec<Stored>>)> {
         let (mut bodies, mut parts) = (Vec::<String>::new(), BTreeMap::new());
         let second = if lead == Queue::High { Queue::Low } else { Queue::High };
         for queue in [lead, second] {
-            if queue != lead && (!riders || bodies.is_empty()) {
+            if queue != lead && (limits.riders == Riders::None || bodies.is_empty()) {
                 break;
             }
+            let size = root.body_len(bodies.len(), bodies.iter().map(String::len).sum());
+            let max = if queue == lead { limits.body } else { limits.with_riders(size) };
             while let Some((hits, body)) = self.ready.entry(queue).or_default().first().cloned() {
                 let bytes = bodies.iter().map(String::len).sum::<usize>() + body.len();
-                if root.body_len(1, body.len()) > max {
+                if root.body_len(1, body.len()) > max.max(limits.alone) {
                     self.drop_hits(queue, hits, DropReason::Oversize);
-                } else if root.body_len(bodies.len() + 1, bytes) > max {
+                } else if root.body_len(bodies.len() + 1, bytes) > max && !bodies.is_empty() {
                     break;
                 } else {
                     bodies.push(body.clone());
@@ -208,13 +214,15 @@ impl Run {
                 self.model.ready.entry(queue).or_default().push((open.hits, event.body.clone()));
                 self.apply(&[Change::Close { key: open.key, event }]);
             }
-            Step::Assemble(lead, riders, max) => {
+            Step::Assemble(lead, limits) => {
                 let (root, now) = (self.board.root.clone(), self.board.now);
-                let got = self.spool().assemble(lead, riders, &root, max, now).unwrap();
-                let expected = self.model.assemble(lead, riders, &root, max);
+                let got = self.spool().assemble(lead, limits, &root, now).unwrap();
+                let expected = self.model.assemble(lead, limits, &root);
                 assert_eq!(got.as_ref().map(|m| &m.body), expected.as_ref().map(|(body, _)| body));
                 if let Some((message, (_, parts))) = got.zip(expected) {
-                    assert!(message.body.len() <= max && message.queue == lead);
+                    let one = parts.values().map(Vec::len).sum::<usize>() == 1;
+                    assert!(message.body.len() <= if one { limits.body.max(limits.alone) } else { limits.body });
+                    assert_eq!(message.queue, lead);
                     self.model.flights.push((message, parts));
                 }
             }
@@ -340,7 +348,7 @@ proptest! {
         }
         for lead in Queue::ALL {
             while run.spool().backlog(lead).records > 0 {
-                run.step(Step::Assemble(lead, true, 4000));
+                run.step(Step::Assemble(lead, Room::of(4000, Riders::All)));
             }
         }
         run.check();

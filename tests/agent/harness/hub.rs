@@ -180,6 +180,12 @@ impl Hub {
         .await
     }
 
+    /// Provokes, and waits for what came of it.
+    pub async fn provoked_now(&mut self, mark: &str) -> Vec<Received> {
+        self.provoke(mark);
+        self.provoked(mark).await
+    }
+
     /// The different events that have come, by id; an event that came again must be the same.
     pub fn events(&mut self) -> BTreeMap<String, Value> {
         let mut events = BTreeMap::new();
