@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -81,7 +80,6 @@ pub(super) fn build(settings: Settings) -> anyhow::Result<(Agent, Handle)> {
         tls,
         host: Host::system(),
         clock: Arc::new(SystemClock::new(super::release_floor())),
-        zone: TimeZone::try_system().unwrap_or(TimeZone::UTC),
     };
     Agent::build(options).map_err(|error| match &error {
         AgentError::State { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {

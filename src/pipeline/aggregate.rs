@@ -1,9 +1,6 @@
 //! The table of open aggregates: identical observations within one interval, counted instead of sent one by one.
 //!
-//! # Which observations are identical
-//! ProcessCreate: same Executable, UserId, UserName and CommandLine (protocol reference 4.5). The key is the event name,
-//! a colon, and SHA-256 in hex over the tagged fields, each preceded by its length, so no two lists of fields share one
-//! text. The process ids are not part of the key and are 0 in the event; `ExtraDetails` are those of the first hit.
+//! Which ones are identical is said in `key.rs`.
 //!
 //! # What is stored of one
 //! `state` is the JSON object `{"payload":{"ProcessCreate":{…}},"first":{"utc":…,"trusted":…},"last":{…}}`: the payload
@@ -19,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use crate::model::change::OpenAggregate;
 use crate::model::event::EventName;
@@ -210,41 +206,6 @@ impl Table {
     }
 }
 
-/// The key of an observation; `None` if its kind is never aggregated.
-pub(super) fn key(what: &Payload) -> Option<String> {
-    let Payload::ProcessCreate(process) = what else { return None };
-    let mut hash = Sha256::new();
-    let fields = [
-        Some(process.executable.as_str()),
-        Some(process.user_id.as_str()),
-        process.user_name.as_deref(),
-        Some(process.command_line.as_str()),
-    ];
-    for field in fields {
-        hash.update([u8::from(field.is_some())]);
-        let field = field.unwrap_or_default();
-        hash.update(u64::try_from(field.len()).unwrap_or(u64::MAX).to_le_bytes());
-        hash.update(field);
-    }
-    let mut key = format!("{}:", what.event());
-    for byte in hash.finalize() {
-        key.extend([byte >> 4, byte & 15].into_iter().filter_map(|digit| char::from_digit(digit.into(), 16)));
-    }
-    Some(key)
-}
-
-/// The observation without what differs between identical ones.
-pub(super) fn common_part(what: Payload) -> Payload {
-    match what {
-        Payload::ProcessCreate(mut process) => {
-            process.process_id = 0;
-            process.parent_process_id = 0;
-            Payload::ProcessCreate(process)
-        }
-        other => other,
-    }
-}
-
 /// How long an aggregate had been open before a restart; `interval`, that is to its end, if the clocks cannot tell.
 pub(super) fn waited(first: Timestamp, now: Now, interval: Duration) -> Duration {
     if !(first.trusted && now.wall.trusted) {
@@ -262,16 +223,8 @@ mod tests {
         Timestamp::trusted(jiff::Timestamp::from_second(1_800_000_000 + second).unwrap())
     }
 
-    fn process(user_id: &str, user_name: Option<&str>, command_line: &str) -> Payload {
-        Payload::ProcessCreate(ProcessCreate {
-            executable: "/bin/sh".into(),
-            process_id: 7,
-            parent_process_id: 1,
-            user_id: user_id.into(),
-            user_name: user_name.map(Into::into),
-            command_line: command_line.into(),
-            ..Default::default()
-        })
+    fn process() -> Payload {
+        Payload::ProcessCreate(ProcessCreate { command_line: "sh \"-c\" \u{1}ö".into(), ..Default::default() })
     }
 
     fn entry(key: &str, payload: usize) -> Entry {
@@ -288,31 +241,9 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_the_named_fields_and_nothing_else() {
-        let base = key(&process("0", None, "sh -c true")).unwrap();
-        assert!(base.starts_with("ProcessCreate:"));
-        assert_eq!(base.len(), 14 + 64);
-        let Payload::ProcessCreate(mut other) = process("0", None, "sh -c true") else { panic!() };
-        other.process_id = 99;
-        other.parent_process_id = 98;
-        other.extra_details.insert("A".into(), "b".into());
-        assert_eq!(key(&Payload::ProcessCreate(other.clone())).unwrap(), base);
-        other.executable = "/bin/bash".into();
-        assert_ne!(key(&Payload::ProcessCreate(other)).unwrap(), base);
-        for different in
-            [process("1", None, "sh -c true"), process("0", Some(""), "sh -c true"), process("0", None, "sh -c false")]
-        {
-            assert_ne!(key(&different).unwrap(), base);
-        }
-        // What moves from one field to the next is not the same thing.
-        assert_ne!(key(&process("0s", None, "h")), key(&process("0", None, "sh")));
-    }
-
-    #[test]
     fn state_is_read_back_as_it_was_written() {
-        let payload = serde_json::to_string(&common_part(process("0", Some("root"), "sh \"-c\" \u{1}ö"))).unwrap();
         let mut written = entry("k", 0);
-        written.payload = payload;
+        written.payload = serde_json::to_string(&process()).unwrap();
         written.last =
             Timestamp { utc: jiff::Timestamp::from_nanosecond(1_800_000_001_000_000_001).unwrap(), trusted: false };
         written.hits = 3;
@@ -323,10 +254,10 @@ mod tests {
 
     #[test]
     fn anything_else_is_not_read() {
-        let good = Entry { payload: serde_json::to_string(&process("0", None, "a")).unwrap(), ..entry("k", 0) }.open();
+        let good = Entry { payload: serde_json::to_string(&process()).unwrap(), ..entry("k", 0) }.open();
         assert!(Entry::read(&good).is_some());
         assert!(Entry::read(&OpenAggregate { hits: 0, ..good.clone() }).is_none());
-        for end in 0..good.state.len() {
+        for (end, _) in good.state.char_indices() {
             assert!(Entry::read(&OpenAggregate { state: good.state[..end].into(), ..good.clone() }).is_none(), "{end}");
         }
     }

@@ -16,5 +16,6 @@ mod restart;
 #[path = "../schema/mod.rs"]
 mod schema;
 mod secrets;
+mod times;
 mod tryout;
 mod twin;

@@ -1,6 +1,7 @@
 //! Payload items of the events: the field names and JSON types of Microsoft's published schemas
 //! (`messageEvent…_v1_0.json`). Ports and user ids are strings there; `ExtraDetails` maps strings to strings.
 
+mod address;
 mod operational;
 mod port;
 mod snapshots;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::EventName;
 
+pub use address::Address;
 pub use operational::{ConfigurationError, Diagnostic, DiagnosticSeverity, DroppedEvents, MessageStatistics};
 pub use port::Port;
 pub use snapshots::{

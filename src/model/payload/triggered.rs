@@ -1,11 +1,11 @@
 //! Items of what happens: schemas `messageEventSecurity{ProcessCreate, ProcessTerminate, ConnectionCreate, Login}`.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::ExtraDetails;
+use super::address::Address;
 use super::port::Port;
 
 /// Schema `messageEventSecurityProcessCreate`.
@@ -58,13 +58,13 @@ pub enum Direction {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ConnectionCreate {
-    /// The other side; an IPv4 address never in its IPv6-mapped form.
-    pub remote_address: IpAddr,
+    /// The other side.
+    pub remote_address: Address,
     /// Its port; 0 in an aggregated inbound event.
     pub remote_port: Port,
     /// This side, if known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub local_address: Option<IpAddr>,
+    pub local_address: Option<Address>,
     /// Its port, if known; absent in an aggregated outbound event.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub local_port: Option<Port>,
@@ -113,7 +113,7 @@ pub struct Login {
     pub executable: String,
     /// Where from; absent for a local sign-in.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub remote_address: Option<IpAddr>,
+    pub remote_address: Option<Address>,
     /// Port of the other side.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub remote_port: Option<Port>,
