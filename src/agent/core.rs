@@ -88,7 +88,7 @@ pub(super) struct CoreParts {
     pub(super) spool: Spool,
     pub(super) root: MessageRoot,
     pub(super) to_hub: mpsc::Sender<ToHub>,
-    /// How often the time is noted on disk, so that a crash leaves a gap of known length.
+    /// How often the time is noted on disk, so that a crash leaves a gap of known length, and the zone is read.
     pub(super) heartbeat: Duration,
 }
 
@@ -281,6 +281,7 @@ impl Core {
         if self.heartbeat_due <= now.mono {
             self.heartbeat_due = now.mono.after(self.heartbeat);
             self.storage.alive(now);
+            self.pipeline.set_zone(self.clock.zone());
         }
         self.pump(now);
     }

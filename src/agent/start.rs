@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -49,10 +48,8 @@ pub struct AgentOptions {
     pub tls: Arc<rustls::ClientConfig>,
     /// The machine that is watched.
     pub host: Host,
-    /// The clocks.
+    /// The clocks, and the zone of `TimestampLocal`.
     pub clock: Arc<dyn Clock>,
-    /// The zone of `TimestampLocal`.
-    pub zone: TimeZone,
     /// The lines of the log that become Diagnostic events, if any do.
     pub diagnostics: Option<diagnostics::Source>,
 }
@@ -216,7 +213,7 @@ impl Agent {
     /// # Errors
     /// As [`AgentError`] says; nothing was sent and nothing stored is lost.
     pub fn build(options: AgentOptions) -> Result<(Self, Handle), AgentError> {
-        let AgentOptions { settings, identity, tls, host, clock, zone, diagnostics } = options;
+        let AgentOptions { settings, identity, tls, host, clock, diagnostics } = options;
         let storage = &settings.storage;
         make_directory(&storage.directory)?;
         if let Some(directory) = &storage.runtime_directory {
@@ -247,7 +244,7 @@ impl Agent {
         for note in &recovery.notes {
             tracing::warn!("{note}");
         }
-        let mut pipeline = Pipeline::new(&config, zone, now);
+        let mut pipeline = Pipeline::new(&config, clock.zone(), now);
         let restored = pipeline.restore(recovery.aggregates, now);
         let heartbeat = if storage.runtime_directory.is_some() { HEARTBEAT } else { storage.commit_interval };
 

@@ -90,7 +90,7 @@ impl Collect {
             let message = format!("{} has no collector in this version; it collects {}", self.name, names.join(", "));
             return Err(CommandError { code: exit::FAILED, message }.into());
         }
-        let taken = snapshot::take(self.name, &SnapshotContext { host: host.clone(), clock })?;
+        let taken = snapshot::take(self.name, &SnapshotContext { host: host.clone(), clock: Arc::clone(&clock) })?;
         say(&format!("source: {}", taken.health.source))?;
         if !taken.health.detail.is_empty() {
             say(&taken.health.detail)?;
@@ -103,7 +103,7 @@ impl Collect {
                 payload: taken.snapshot.items,
                 hits: 1,
             };
-            output::json_line(&event.to_value(&TimeZone::system())?)?;
+            output::json_line(&event.to_value(&clock.zone())?)?;
         } else {
             print_snapshot(&taken.snapshot.items)?;
         }
@@ -123,7 +123,7 @@ impl Collect {
             say(&format!("cannot see: {}", choice.cannot_see))?;
         }
         say_what_rights_add(host, choice.complete)?;
-        let total = run_until_done(source, self.follow, json)?;
+        let total = run_until_done(source, self.follow, json, clock.zone())?;
         say(&format!("{} starts seen, {} moments of loss", total.seen, total.losses))?;
         Ok(exit::OK)
     }
@@ -150,7 +150,12 @@ impl Stop {
 }
 
 /// Reads on a thread of its own until the time is up, Ctrl-C or SIGTERM comes, or the thread ends by itself.
-fn run_until_done(mut source: Box<dyn ProcessSource>, follow: Duration, json: bool) -> anyhow::Result<Total> {
+fn run_until_done(
+    mut source: Box<dyn ProcessSource>,
+    follow: Duration,
+    json: bool,
+    zone: TimeZone,
+) -> anyhow::Result<Total> {
     let stop = Stop { flag: Arc::new(AtomicBool::new(false)), waker: source.waker() };
     let stopped = Arc::clone(&stop.flag);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -158,7 +163,7 @@ fn run_until_done(mut source: Box<dyn ProcessSource>, follow: Duration, json: bo
     let reader = thread::Builder::new().name("collect".to_owned()).spawn(move || {
         // Dropped when the thread ends, whatever the reason.
         let _ended = ended;
-        read(source.as_mut(), &stopped, json)
+        read(source.as_mut(), &stopped, json, &zone)
     })?;
     let waited = runtime.block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -177,8 +182,7 @@ fn run_until_done(mut source: Box<dyn ProcessSource>, follow: Duration, json: bo
     total
 }
 
-fn read(source: &mut dyn ProcessSource, stopped: &AtomicBool, json: bool) -> anyhow::Result<Total> {
-    let zone = TimeZone::system();
+fn read(source: &mut dyn ProcessSource, stopped: &AtomicBool, json: bool, zone: &TimeZone) -> anyhow::Result<Total> {
     let mut total = Total::default();
     let mut batch = Vec::new();
     if !json {
@@ -193,10 +197,10 @@ fn read(source: &mut dyn ProcessSource, stopped: &AtomicBool, json: bool) -> any
         }
         if json {
             for observation in batch.drain(..) {
-                output::json_line(&event(observation).to_value(&zone)?)?;
+                output::json_line(&event(observation).to_value(zone)?)?;
             }
         } else {
-            print_lines(batch.drain(..).filter_map(|observation| row(&observation, &zone)))?;
+            print_lines(batch.drain(..).filter_map(|observation| row(&observation, zone)))?;
         }
     }
     Ok(total)

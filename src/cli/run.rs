@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -92,15 +91,7 @@ pub(super) fn build(settings: Settings, diagnostics: Option<diagnostics::Source>
     let identity = identity::read(&settings)?;
     let tls = tls::client_config(settings.hub.ca_file.as_deref())
         .map_err(|error| CommandError::configuration(error.to_string()))?;
-    let options = AgentOptions {
-        settings,
-        identity,
-        tls,
-        host: Host::system(),
-        clock: clock(),
-        zone: TimeZone::try_system().unwrap_or(TimeZone::UTC),
-        diagnostics,
-    };
+    let options = AgentOptions { settings, identity, tls, host: Host::system(), clock: clock(), diagnostics };
     Agent::build(options).map_err(|error| match &error {
         AgentError::State { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
             CommandError::not_permitted(error.to_string()).into()

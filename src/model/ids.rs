@@ -55,6 +55,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn ids_are_random_guids_of_36_characters() {
+        let ids: std::collections::BTreeSet<String> = (0..1000).map(|_| EventId::random().to_string()).collect();
+        assert_eq!(ids.len(), 1000);
+        for id in ids {
+            assert_eq!((id.len(), id.as_bytes()[14]), (36, b'4'), "version 4: {id}");
+            assert!(b"89ab".contains(&id.as_bytes()[19]), "the variant of RFC 9562: {id}");
+        }
+        assert_eq!(AgentId::random().to_string().len(), 36);
+    }
+
+    #[test]
     fn only_the_hyphenated_form_is_read() {
         let id = EventId::random();
         assert_eq!(EventId::parse(&id.to_string()), Some(id));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Unit;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
@@ -29,10 +30,14 @@ impl Timestamp {
         format!("{:.3}", self.utc)
     }
 
-    /// `2026-11-22T10:30:00.250+01:00`: RFC 3339 in `zone` with its numeric offset, as `TimestampLocal` wants it.
+    /// `2026-11-22T10:30:00.250+01:00`: RFC 3339 in `zone` with its numeric offset, as `TimestampLocal` wants it. In UTC
+    /// the offset is `+00:00`.
     #[must_use]
     pub fn local_text(&self, zone: &TimeZone) -> String {
-        format!("{:.3}", self.utc.display_with_offset(zone.to_offset(self.utc)))
+        let offset = zone.to_offset(self.utc);
+        // RFC 3339 has no seconds in an offset; a few zones had them until 1972, where a clock that was never set stands.
+        let offset = offset.round(Unit::Minute).unwrap_or(offset);
+        format!("{:.3}", self.utc.display_with_offset(offset))
     }
 
     /// Whole seconds since 1970, as SAS expiry and boot arithmetic want it.
@@ -94,26 +99,39 @@ mod tests {
         assert_eq!(at.local_text(&TimeZone::UTC), "2026-07-01T09:30:00.250+00:00");
     }
 
+    /// The local text is the same moment as the UTC text, in every zone and at every turn of a clock.
     #[test]
-    fn local_times_follow_the_zone_through_its_changes() {
-        let berlin = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
-        let india = TimeZone::posix("IST-5:30").unwrap();
-        let newfoundland = TimeZone::posix("NST3:30NDT,M3.2.0,M11.1.0").unwrap();
+    fn local_times_keep_their_moment() {
+        let berlin = "CET-1CEST,M3.5.0,M10.5.0/3";
+        let lord_howe = "<+1030>-10:30<+11>-11,M10.1.0,M4.1.0";
         for (zone, utc, local) in [
-            // The hour that is left out in spring, and the one that comes twice in autumn.
-            (&berlin, "2026-03-29T00:59:59.999Z", "2026-03-29T01:59:59.999+01:00"),
-            (&berlin, "2026-03-29T01:00:00Z", "2026-03-29T03:00:00.000+02:00"),
-            (&berlin, "2026-10-25T00:30:00Z", "2026-10-25T02:30:00.000+02:00"),
-            (&berlin, "2026-10-25T01:30:00Z", "2026-10-25T02:30:00.000+01:00"),
-            (&berlin, "2026-12-31T23:30:00Z", "2027-01-01T00:30:00.000+01:00"),
-            (&india, "2026-11-22T20:00:00Z", "2026-11-23T01:30:00.000+05:30"),
-            (&newfoundland, "2026-01-01T00:00:00Z", "2025-12-31T20:30:00.000-03:30"),
-            (&berlin, "1970-01-01T00:00:00Z", "1970-01-01T01:00:00.000+01:00"),
-            (&TimeZone::UTC, "9999-12-30T22:00:00Z", "9999-12-30T22:00:00.000+00:00"),
+            // Forward: the hour from 2 to 3 does not exist.
+            (berlin, "2026-03-29T00:59:59.999Z", "2026-03-29T01:59:59.999+01:00"),
+            (berlin, "2026-03-29T01:00:00.000Z", "2026-03-29T03:00:00.000+02:00"),
+            // Back: the hour from 2 to 3 is there twice, and the offset tells which.
+            (berlin, "2026-10-25T00:30:00.000Z", "2026-10-25T02:30:00.000+02:00"),
+            (berlin, "2026-10-25T01:30:00.000Z", "2026-10-25T02:30:00.000+01:00"),
+            // A change of half an hour.
+            (lord_howe, "2026-04-04T14:59:59.000Z", "2026-04-05T01:59:59.000+11:00"),
+            (lord_howe, "2026-04-04T15:00:00.000Z", "2026-04-05T01:30:00.000+10:30"),
+            ("UTC0", "2026-07-01T09:30:00.000Z", "2026-07-01T09:30:00.000+00:00"),
+            ("IST-5:30", "2026-07-01T09:30:00.000Z", "2026-07-01T15:00:00.000+05:30"),
+            ("<+0545>-5:45", "2026-07-01T09:30:00.000Z", "2026-07-01T15:15:00.000+05:45"),
+            ("NST3:30NDT,M3.2.0,M11.1.0", "2026-01-01T09:30:00.000Z", "2026-01-01T06:00:00.000-03:30"),
+            // The year ends at another moment.
+            ("<+14>-14", "2026-12-31T10:00:00.000Z", "2027-01-01T00:00:00.000+14:00"),
+            ("<-12>12", "2027-01-01T11:59:59.999Z", "2026-12-31T23:59:59.999-12:00"),
+            // The leap day, the last second that a kernel counts, and before 1970.
+            (berlin, "2028-02-28T23:00:00.000Z", "2028-02-29T00:00:00.000+01:00"),
+            (berlin, "2262-04-11T23:47:16.854Z", "2262-04-12T01:47:16.854+02:00"),
+            ("EST5", "1969-12-31T23:59:59.500Z", "1969-12-31T18:59:59.500-05:00"),
+            // An offset with seconds.
+            ("<-0044>0:44:30", "1970-01-01T00:00:00.000Z", "1969-12-31T23:15:00.000-00:45"),
         ] {
             let at = Timestamp::trusted(utc.parse().unwrap());
-            assert_eq!(at.local_text(zone), local);
-            assert_eq!(local.parse::<jiff::Timestamp>().unwrap(), at.utc, "the same moment");
+            assert_eq!(at.utc_text(), utc);
+            assert_eq!(at.local_text(&TimeZone::posix(zone).unwrap()), local);
+            assert_eq!(local.parse::<jiff::Timestamp>().unwrap(), at.utc, "{zone}");
         }
     }
 

@@ -1,5 +1,6 @@
-//! The table of open aggregates: identical observations within one interval, counted instead of sent one by
-//! one. `key.rs` says which are identical.
+//! The table of open aggregates: identical observations within one interval, counted instead of sent one by one.
+//!
+//! Which ones are identical is said in `key.rs`.
 //!
 //! # What is stored of one
 //! `state` is the JSON object `{"payload":{"ProcessCreate":{…}},"first":{"utc":…,"trusted":…},"last":{…}}`: the payload
@@ -222,16 +223,8 @@ mod tests {
         Timestamp::trusted(jiff::Timestamp::from_second(1_800_000_000 + second).unwrap())
     }
 
-    fn process(user_id: &str, user_name: Option<&str>, command_line: &str) -> Payload {
-        Payload::ProcessCreate(ProcessCreate {
-            executable: "/bin/sh".into(),
-            process_id: 7,
-            parent_process_id: 1,
-            user_id: user_id.into(),
-            user_name: user_name.map(Into::into),
-            command_line: command_line.into(),
-            ..Default::default()
-        })
+    fn process() -> Payload {
+        Payload::ProcessCreate(ProcessCreate { command_line: "sh \"-c\" \u{1}ö".into(), ..Default::default() })
     }
 
     fn entry(key: &str, payload: usize) -> Entry {
@@ -249,11 +242,8 @@ mod tests {
 
     #[test]
     fn state_is_read_back_as_it_was_written() {
-        let payload =
-            serde_json::to_string(&super::super::key::common_part(process("0", Some("root"), "sh \"-c\" \u{1}ö")))
-                .unwrap();
         let mut written = entry("k", 0);
-        written.payload = payload;
+        written.payload = serde_json::to_string(&process()).unwrap();
         written.last =
             Timestamp { utc: jiff::Timestamp::from_nanosecond(1_800_000_001_000_000_001).unwrap(), trusted: false };
         written.hits = 3;
@@ -264,10 +254,10 @@ mod tests {
 
     #[test]
     fn anything_else_is_not_read() {
-        let good = Entry { payload: serde_json::to_string(&process("0", None, "a")).unwrap(), ..entry("k", 0) }.open();
+        let good = Entry { payload: serde_json::to_string(&process()).unwrap(), ..entry("k", 0) }.open();
         assert!(Entry::read(&good).is_some());
         assert!(Entry::read(&OpenAggregate { hits: 0, ..good.clone() }).is_none());
-        for end in 0..good.state.len() {
+        for (end, _) in good.state.char_indices() {
             assert!(Entry::read(&OpenAggregate { state: good.state[..end].into(), ..good.clone() }).is_none(), "{end}");
         }
     }

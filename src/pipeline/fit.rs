@@ -5,9 +5,6 @@
 //! **cut**: its longest texts are shortened, and `ExtraDetails` `Truncated.<field>` gives the length in bytes that the
 //! text had. Texts of up to 64 bytes are left alone: that is where enumerations, addresses, ports and times are, which
 //! the published schema checks.
-//!
-//! Each item of an event whose time cannot be trusted (see [`Timestamp::trusted`]) says so: `ExtraDetails`
-//! `TimeTrusted` = `"false"`.
 
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
@@ -66,17 +63,7 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Event::to_value`].
-    pub(super) fn write(
-        &self,
-        name: EventName,
-        at: Timestamp,
-        mut items: Vec<Value>,
-    ) -> Result<Fitted, serde_json::Error> {
-        if !at.trusted {
-            for item in &mut items {
-                detail(item, "TimeTrusted", "false".to_owned());
-            }
-        }
+    pub(super) fn write(&self, name: EventName, at: Timestamp, items: Vec<Value>) -> Result<Fitted, serde_json::Error> {
         let mut event = self.envelope(name, at)?;
         fill(&mut event, items);
         let body = serde_json::to_string(&event)?;

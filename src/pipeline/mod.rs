@@ -20,9 +20,14 @@
 //!   [`Pipeline::ignored`].
 //!
 //! # An aggregated event
-//! `Category` `Triggered`, process ids 0 even if it stands for a single hit (protocol reference 4.5),
+//! `Category` `Triggered`; what is outside the key is blanked even if it stands for a single hit (`key.rs`);
 //! `ExtraDetails` `HitCount` and `StartTimeUtc`, `StartTimeLocal`, `EndTimeUtc`, `EndTimeLocal` of the first and the
 //! last hit; the event's own time is the time it was closed.
+//!
+//! # A time that is not to be believed
+//! A board without a battery-backed clock collects before its clock is set. If the time of an event, or the first or
+//! last time of an aggregate, is not trusted, each item of the event has `ExtraDetails` `TimeTrusted` = `false`. No mark
+//! is a trusted time. An empty snapshot has no item to mark.
 
 mod aggregate;
 mod fit;
@@ -39,7 +44,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use crate::model::change::{Change, OpenAggregate, StoredEvent};
-use crate::model::event::{EventName, Observation, Snapshot};
+use crate::model::event::{Category, EventName, Observation, Snapshot};
 use crate::model::loss::{DropReason, Queue};
 use crate::model::payload::Payload;
 use crate::model::time::{Mono, Now, Timestamp};
@@ -48,13 +53,16 @@ use crate::settings::agent_config::AgentConfig;
 pub use fit::{max_body, max_event};
 
 use aggregate::{Entry, Table};
-use fit::Writer;
+use fit::{Fitted, Writer};
 
 /// The shortest aggregation interval: a twin cannot make the agent spin.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What `HitCount`, the four times and `TimeTrusted` add to an item, with the longest count.
-const AGGREGATE_DETAILS: usize = 320;
+/// What `HitCount`, the four times and [`TIME_TRUSTED`] add to an item, with the longest count.
+const AGGREGATE_DETAILS: usize = 288;
+
+/// The key in `ExtraDetails` of an event whose time is not to be believed; its value is `false`.
+const TIME_TRUSTED: &str = "TimeTrusted";
 
 /// Turns observations and snapshots into stored events.
 ///
@@ -125,6 +133,11 @@ impl Pipeline {
             }
         }
         changes
+    }
+
+    /// Takes the machine's zone as it is now, for the local times of everything that is written from here on.
+    pub fn set_zone(&mut self, zone: TimeZone) {
+        self.writer.zone = zone;
     }
 
     /// Takes what the sources saw. The totals of all aggregates that grew are reported once, at the end of the batch.
@@ -284,16 +297,16 @@ impl Pipeline {
         ] {
             fit::detail(&mut item, key, value);
         }
-        // The event's own time is only as good as those that it tells of.
-        let at = Timestamp { trusted: now.wall.trusted && entry.first.trusted && entry.last.trusted, ..now.wall };
-        let fitted = self.writer.write(entry.name, at, vec![item]).map_err(|_| DropReason::Corrupt)?;
+        if !(entry.first.trusted && entry.last.trusted && now.wall.trusted) {
+            mark_untrusted(&mut item);
+        }
+        let fitted = self.writer.write(entry.name, now.wall, vec![item]).map_err(|_| DropReason::Corrupt)?;
         fitted.bodies.into_iter().next().ok_or(DropReason::Oversize)
     }
 
-    /// Writes an event that is not aggregated: one hit.
+    /// Writes an event that is not aggregated: one hit. What has no valid form is dropped as [`DropReason::Corrupt`].
     fn write(&self, name: EventName, queue: Queue, at: Timestamp, items: Vec<Payload>, changes: &mut Vec<Change>) {
-        let values: Result<Vec<Value>, _> = items.into_iter().map(|item| item.to_value()).collect();
-        let Ok(fitted) = values.and_then(|values| self.writer.write(name, at, values)) else {
+        let Some(fitted) = self.written(name, at, items) else {
             changes.push(Change::Drop { queue, hits: 1, reason: DropReason::Corrupt });
             return;
         };
@@ -307,6 +320,23 @@ impl Pipeline {
             changes.push(Change::Drop { queue, hits: lost, reason: DropReason::Oversize });
         }
     }
+
+    /// The event or events of these items; `None` if there is no valid one.
+    fn written(&self, name: EventName, at: Timestamp, items: Vec<Payload>) -> Option<Fitted> {
+        // Only a snapshot may have found nothing (schema `message_v1_0`).
+        if items.is_empty() && name.category() == Category::Triggered {
+            return None;
+        }
+        let mut values = items.into_iter().map(|item| item.to_value()).collect::<Result<Vec<Value>, _>>().ok()?;
+        if !at.trusted {
+            values.iter_mut().for_each(mark_untrusted);
+        }
+        self.writer.write(name, at, values).ok()
+    }
+}
+
+fn mark_untrusted(item: &mut Value) {
+    fit::detail(item, TIME_TRUSTED, "false".to_owned());
 }
 
 #[cfg(test)]

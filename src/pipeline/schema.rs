@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use jsonschema::{Draft, Registry, Validator};
 use serde_json::{Value, json};
 
+use crate::model::event::EventName;
 use crate::model::ids::AgentId;
 use crate::model::message::MessageRoot;
 
@@ -48,6 +49,19 @@ pub(super) fn assert_valid<S: AsRef<str>>(events: &[S]) {
     if let Err(error) = validator().validate(&message) {
         panic!("{error}\nat {}\nin {message:#}", error.instance_path());
     }
+}
+
+/// The names of all fields that the published schema of this event has for an item, in order.
+pub(super) fn payload_fields(name: EventName) -> Vec<String> {
+    let mut fields = Vec::new();
+    for file in fs::read_dir(folder().join("schemas")).unwrap() {
+        let schema = read(&file.unwrap().path());
+        if schema["properties"]["Name"]["enum"][0] == name.as_str() {
+            fields.extend(schema["properties"]["Payload"]["items"]["properties"].as_object().unwrap().keys().cloned());
+        }
+    }
+    fields.sort_unstable();
+    fields
 }
 
 /// Protocol reference 8.3: the published samples #9 to #12 write a time with a blank, which RFC 3339 refuses.

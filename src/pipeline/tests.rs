@@ -1,6 +1,9 @@
+mod aggregation;
+mod any_payload;
 mod books;
 mod conserved;
-mod every_event;
+mod golden;
+mod times;
 
 use self::books::Books;
 use super::schema::assert_valid;

@@ -18,5 +18,6 @@ mod restart;
 #[path = "../schema/mod.rs"]
 mod schema;
 mod secrets;
+mod times;
 mod tryout;
 mod twin;

@@ -1,4 +1,4 @@
-//! The core when storage or the link does not work: nothing is lost, and nothing spins.
+//! The core when storage or the link does not work, or the machine is set anew: nothing is lost, and nothing spins.
 
 use jiff::tz::TimeZone;
 
@@ -162,4 +162,19 @@ fn the_gap_after_a_stop_begins_when_the_watch_ended() {
     clock.advance(Duration::from_secs(5));
     let (_, recovery) = Spool::open(options, clock.now()).unwrap();
     assert_eq!(recovery.gap.map(|gap| gap.start), Some(watched_until));
+}
+
+#[test]
+fn a_changed_time_zone_is_taken_with_the_next_heartbeat() {
+    let mut board = Board::new();
+    board.give(ToCore::LinkReady);
+    for (zone, local) in [("UTC0", "+00:00\""), ("IST-5:30", "+05:30\""), ("CET-1CEST,M3.5.0,M10.5.0/3", "+01:00\"")] {
+        board.clock.set_zone(TimeZone::posix(zone).unwrap());
+        board.pass(10);
+        board.give(ToCore::Statistics);
+        board.pass(2);
+        let Ok(ToHub::Send(message)) = board.link.try_recv() else { panic!("not sent") };
+        assert!(message.body.contains(local), "{}", message.body);
+        board.give(ToCore::Delivered(message.id));
+    }
 }

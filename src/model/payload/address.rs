@@ -1,12 +1,13 @@
-//! Addresses as the schemas want them: IPv4 or IPv6 text without scope.
+//! Addresses as the schemas want them: IPv4 or IPv6, never a name, a port or a scope.
 
 use std::fmt;
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
-/// An address; one that IPv6 only maps from IPv4 (`::ffff:192.0.2.1`) is held and shown as the IPv4 address it means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// The address of one end of a connection. An IPv4 address that an IPv6 socket shows in its mapped form
+/// (`::ffff:192.0.2.7`) is held as what it is, `192.0.2.7`: a peer has one spelling, whatever socket it came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(from = "IpAddr")]
 pub struct Address(IpAddr);
 
@@ -22,21 +23,32 @@ impl fmt::Display for Address {
     }
 }
 
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_shown_as_what_it_means() {
+    fn a_peer_has_one_spelling() {
         for (given, shown) in [
             ("192.0.2.7", "192.0.2.7"),
             ("::ffff:192.0.2.7", "192.0.2.7"),
-            ("2001:db8:0:0::1", "2001:db8::1"),
+            ("::ffff:c000:207", "192.0.2.7"),
+            ("2001:DB8:0:0:0:0:0:1", "2001:db8::1"),
             ("::", "::"),
+            ("::192.0.2.7", "::c000:207"),
         ] {
             let address = Address::from(given.parse::<IpAddr>().unwrap());
-            assert_eq!(serde_json::to_value(address).unwrap(), shown);
-            assert_eq!(serde_json::from_value::<Address>(given.into()).unwrap(), address);
+            assert_eq!(serde_json::to_string(&address).unwrap(), format!("\"{shown}\""), "{given}");
+            assert_eq!(serde_json::from_str::<Address>(&format!("\"{given}\"")).unwrap(), address);
+        }
+        for no_address in ["fe80::1%eth0", "host.example", "192.0.2.7:22", ""] {
+            assert!(serde_json::from_str::<Address>(&format!("\"{no_address}\"")).is_err(), "{no_address}");
         }
     }
 }
