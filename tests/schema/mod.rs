@@ -1,4 +1,4 @@
-//! Microsoft's published message schema as a validator: draft 7, all files known under one base, formats checked.
+//! Microsoft's published schemas as validators: draft 7, all files known under one base, formats checked.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,8 +12,12 @@ const BASE: &str = "json-schema:///";
 
 /// A validator for the root of a message.
 pub fn validator() -> Validator {
-    let directory =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/azure-iot-security/security_message/schemas");
+    of("security_message/schemas", "messageRoot.json")
+}
+
+/// A validator for one of the schemas of a folder.
+pub fn of(folder: &str, root: &str) -> Validator {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/azure-iot-security").join(folder);
     let files = fs::read_dir(directory).unwrap().map(|entry| {
         let entry = entry.unwrap();
         let schema: Value = serde_json::from_str(&fs::read_to_string(entry.path()).unwrap()).unwrap();
@@ -27,7 +31,7 @@ pub fn validator() -> Validator {
         .should_ignore_unknown_formats(false)
         .offline()
         .with_registry(&registry)
-        .build(&json!({ "$ref": format!("{BASE}messageRoot.json") }))
+        .build(&json!({ "$ref": format!("{BASE}{root}") }))
         .unwrap()
 }
 

@@ -212,6 +212,14 @@ impl Drop for Hub {
                 panic!("a body is not valid: {error} at {}\n{body:#}", error.instance_path());
             }
         }
+        // What is reported has the form of what is desired.
+        let reported = self.lab.reported();
+        if let Some(object) = reported.get(OBJECT) {
+            let twin = json!({ "desired": { OBJECT: object } });
+            if let Err(error) = schema::of("security_module_twin", "azureiotsecurity_schema.json").validate(&twin) {
+                panic!("what is reported is not valid: {error} at {}\n{object:#}", error.instance_path());
+            }
+        }
     }
 }
 
