@@ -138,9 +138,9 @@ fn origin_text(origin: Option<&crate::settings::Origin>) -> String {
 fn twin(path: &Path, object: &str, json: bool) -> anyhow::Result<u8> {
     let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(defaults::TWIN_TEXT_LIMIT as u64 + 1).read_to_end(&mut bytes))
+        .and_then(|file| file.take(defaults::TWIN_FILE_LIMIT as u64 + 1).read_to_end(&mut bytes))
         .with_context(|| format!("cannot read {}", path.display()))?;
-    let document = twin_text::section_limits(&bytes).with_context(|| path.display().to_string())?;
+    let document = twin_text::read(&bytes, defaults::TWIN_FILE_LIMIT).with_context(|| path.display().to_string())?;
     let desired = desired_section(document, object).with_context(|| path.display().to_string())?;
     let applied = desired::apply(&desired, object, &AgentConfig::default());
     let rows = key_rows(&desired, object, &applied);

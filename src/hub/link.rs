@@ -37,8 +37,11 @@ use crate::model::message::Message;
 
 /// The hub's limit for a message: body and properties. A larger one makes it close the connection.
 const MAX_MESSAGE: usize = 256 * 1024;
-/// Largest packet taken in, and sent: a message with its topic.
-const MAX_PACKET: usize = 288 * 1024;
+/// Largest packet sent: a message with its topic.
+const MAX_SENT: usize = 288 * 1024;
+/// Largest packet taken in. A larger one ends the connection, and a twin would do so again after each sign-in; so this
+/// is far above what the hub's two sections can take as text, and what is too large for us is refused when it is read.
+const MAX_TAKEN: usize = 1024 * 1024;
 /// The crate's own limits are wider than [`super::WINDOW`], so that a late PUBACK never collides with a new packet id.
 const CRATE_WINDOW: u16 = 64;
 /// The crate's time-out for CONNACK and for writing; the session's own ones come first.
@@ -302,7 +305,7 @@ impl Connection {
         let mut mqtt = MqttOptions::new(topics::client_id(device, module), (identity.dial_name(), options.port));
         mqtt.set_credentials(topics::user_name(host, device, module, &options.product), token.expose().to_vec())
             .set_keep_alive(u16::try_from(KEEP_ALIVE.as_secs()).unwrap_or(u16::MAX))
-            .set_max_packet_size(MAX_PACKET, MAX_PACKET)
+            .set_max_packet_size(MAX_TAKEN, MAX_SENT)
             .set_request_channel_capacity(usize::from(CRATE_WINDOW))
             .set_inflight(CRATE_WINDOW);
         let slot = Mutex::new(Some(stream));

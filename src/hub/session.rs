@@ -216,8 +216,8 @@ impl Session {
             ToHub::Stop => match self.phase {
                 Phase::Ready => self.phase = Phase::Draining { until: now.after(DRAIN) },
                 Phase::Draining { .. } | Phase::Stopped => {}
-                Phase::Down { .. } | Phase::Connecting { .. } => self.stop(Action::Close, out),
-                Phase::Subscribing { .. } | Phase::GettingTwin => self.stop(Action::Disconnect, out),
+                Phase::Down { .. } | Phase::Connecting { .. } => self.stop(now, Action::Close, out),
+                Phase::Subscribing { .. } | Phase::GettingTwin => self.stop(now, Action::Disconnect, out),
             },
         }
     }
@@ -278,7 +278,7 @@ impl Session {
                 self.advance_twin(now, true, out);
                 let empty = self.in_flight.is_empty() && self.waiting.is_empty() && self.twin.settled();
                 if empty || now >= until {
-                    self.stop(Action::Disconnect, out);
+                    self.stop(now, Action::Disconnect, out);
                 }
             }
         }
@@ -342,7 +342,7 @@ impl Session {
 
     fn renew(&mut self, now: Mono, out: &mut Vec<Action>) {
         self.backoff.renewed(now);
-        self.forget();
+        self.forget(now, out);
         out.push(Action::Disconnect);
         out.push(Action::Event(FromHub::State(LinkState::Down {
             error: "signing in again with a new token".to_owned(),
@@ -360,10 +360,10 @@ impl Session {
     fn fail(&mut self, now: Mono, error: &LinkError, out: &mut Vec<Action>) {
         match self.phase {
             Phase::Down { .. } | Phase::Stopped => return,
-            Phase::Draining { .. } => return self.stop(Action::Close, out),
+            Phase::Draining { .. } => return self.stop(now, Action::Close, out),
             Phase::Connecting { .. } | Phase::Subscribing { .. } | Phase::GettingTwin | Phase::Ready => {}
         }
-        self.forget();
+        self.forget(now, out);
         let retry_in = self.backoff.down(now, error.lane());
         self.phase = Phase::Down { until: now.after(retry_in) };
         out.push(Action::Close);
@@ -374,18 +374,20 @@ impl Session {
         })));
     }
 
-    fn stop(&mut self, how: Action, out: &mut Vec<Action>) {
-        self.forget();
+    fn stop(&mut self, now: Mono, how: Action, out: &mut Vec<Action>) {
+        self.forget(now, out);
         self.phase = Phase::Stopped;
         out.push(how);
         out.push(Action::Event(FromHub::State(LinkState::Stopped)));
     }
 
-    fn forget(&mut self) {
+    fn forget(&mut self, now: Mono, out: &mut Vec<Action>) {
         self.in_flight.clear();
         self.waiting.clear();
         self.calls.forget();
-        self.twin.disconnected();
+        let mut actions = Vec::new();
+        self.twin.disconnected(now, &mut actions);
+        out.extend(actions.into_iter().map(Action::from));
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! A GET answers `{"desired":{…,"$version":n},"reported":{…,"$version":k}}`. A notice is a JSON merge patch on desired
 //! with `"$version": n` inside: objects merge, null deletes, everything else replaces whole. Applied is only the next
-//! version; an older one is a repetition, a later one means that a notice was missed and the twin must be asked for.
-//! If the back end *replaced* desired, the notice looks the same and says nothing of what is gone: only a GET tells.
+//! version; a later one means that a notice was missed, and the twin must be asked for. The same or an older one is a
+//! repetition if it changes nothing; otherwise it is asked about too, because the identity may have been made anew,
+//! which begins with version 1. If the back end *replaced* desired, the notice looks the same and says nothing of what
+//! is gone: only a GET tells.
 //!
 //! What arrives is hostile until shown otherwise: its size, depth and number are bounded before it is parsed.
 
@@ -13,34 +15,18 @@ use std::io;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-/// Largest desired section, as text. The hub allows 32 KB by its own count, which leaves out quotes and commas.
-const MAX_DESIRED: usize = 64 * 1024;
-/// Largest answer to a GET: both sections.
-const MAX_DOCUMENT: usize = 160 * 1024;
-/// Deepest nesting of a section; the hub allows 10.
-const MAX_DEPTH: usize = 12;
+use crate::settings::defaults::{TWIN_ANSWER_LIMIT, TWIN_SECTION_LIMIT};
+use crate::settings::twin_text::{self, TwinTextError};
+
 /// Most notices kept while a GET is under way; more mean another GET.
 const MAX_WAITING: usize = 16;
 
 /// What is wrong with a twin that arrived. The document in force stays.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TwinProblem {
-    /// Larger than a twin can be.
-    #[error(
-        "the twin's text has {size} bytes, more than {limit}; remove what is not needed from the desired properties"
-    )]
-    TooLarge {
-        /// What came, or would come out.
-        size: usize,
-        /// What is taken.
-        limit: usize,
-    },
-    /// Nested deeper than a twin can be.
-    #[error("the twin is nested deeper than {MAX_DEPTH} levels; flatten the desired properties")]
-    TooDeep,
-    /// Not JSON.
-    #[error("the twin is not JSON: {0}")]
-    NotJson(String),
+    /// Its text is too large, too deep or no JSON object.
+    #[error(transparent)]
+    Text(#[from] TwinTextError),
     /// JSON of another shape.
     #[error("the twin lacks {0}")]
     Shape(&'static str),
@@ -51,8 +37,10 @@ pub enum TwinProblem {
 pub enum Step {
     /// Nothing changed.
     Same,
-    /// Desired properties, or their version, changed.
+    /// Desired properties, or their version, changed, and are the hub's.
     Changed,
+    /// They changed by a notice, and may hold what a replacement removed: ask for the whole twin later.
+    Patched,
     /// A notice was missed: ask for the whole twin.
     Ask,
 }
@@ -107,8 +95,8 @@ impl TwinDocument {
         self.overflow = false;
         let mut step = Step::Same;
         for (version, patch) in std::mem::take(&mut self.waiting) {
-            if self.apply(version, patch) == Ok(Step::Changed) {
-                step = Step::Changed;
+            if self.apply(version, patch) == Ok(Step::Patched) {
+                step = Step::Patched;
             }
         }
         step
@@ -134,22 +122,24 @@ impl TwinDocument {
         self.reported = reported;
         self.asking = false;
         let missed = std::mem::take(&mut self.overflow);
-        let mut problem = None;
-        for (version, patch) in std::mem::take(&mut self.waiting) {
-            match self.apply(version, patch) {
-                Ok(Step::Ask) => return Ok(Step::Ask),
-                Ok(Step::Same | Step::Changed) => {}
-                Err(e) => problem = Some(e),
+        // What the answer holds already says nothing new.
+        let later = self.waiting.split_off(&version.saturating_add(1));
+        self.waiting.clear();
+        let patched = !later.is_empty();
+        for (version, patch) in later {
+            if self.apply(version, patch)? == Step::Ask {
+                return Ok(Step::Ask);
             }
-        }
-        if let Some(problem) = problem {
-            return Err(problem);
         }
         if missed {
             return Ok(Step::Ask);
         }
         let same = before.0 == self.version && before.1 == self.desired;
-        Ok(if same { Step::Same } else { Step::Changed })
+        Ok(match (same, patched) {
+            (true, _) => Step::Same,
+            (false, true) => Step::Patched,
+            (false, false) => Step::Changed,
+        })
     }
 
     /// Takes a notice. `topic_version` is the one from the topic; the one in the payload goes first.
@@ -157,7 +147,7 @@ impl TwinDocument {
     /// # Errors
     /// The notice is not usable; the document stays as it was, and the twin must be asked for.
     pub fn notice(&mut self, payload: &[u8], topic_version: Option<u64>) -> Result<Step, TwinProblem> {
-        let mut patch = read_object(payload, MAX_DESIRED, MAX_DEPTH)?;
+        let mut patch = twin_text::read(payload, TWIN_SECTION_LIMIT)?;
         let version = take_version(&mut patch).or(topic_version).ok_or(TwinProblem::Shape("$version in a notice"))?;
         if self.asking {
             if self.waiting.len() < MAX_WAITING {
@@ -172,21 +162,18 @@ impl TwinDocument {
 
     fn apply(&mut self, version: u64, patch: Map<String, Value>) -> Result<Step, TwinProblem> {
         let Some(current) = self.version else { return Ok(Step::Ask) };
-        if version <= current {
-            return Ok(Step::Same);
-        }
-        if version - current > 1 {
+        if version.saturating_sub(current) > 1 {
             return Ok(Step::Ask);
         }
         let mut merged = self.desired.clone();
         merge(&mut merged, patch);
-        let size = text_len(&merged);
-        if size > MAX_DESIRED {
-            return Err(TwinProblem::TooLarge { size, limit: MAX_DESIRED });
+        if version <= current {
+            return Ok(if merged == self.desired { Step::Same } else { Step::Ask });
         }
+        bounded(&merged)?;
         self.desired = merged;
         self.version = Some(version);
-        Ok(Step::Changed)
+        Ok(Step::Patched)
     }
 }
 
@@ -216,8 +203,7 @@ pub(super) fn merge(target: &mut Map<String, Value>, patch: Map<String, Value>) 
 type Document = (Map<String, Value>, u64, Map<String, Value>);
 
 fn read_document(payload: &[u8]) -> Result<Document, TwinProblem> {
-    // One level more than a section has.
-    let mut document = read_object(payload, MAX_DOCUMENT, MAX_DEPTH + 1)?;
+    let mut document = twin_text::read(payload, TWIN_ANSWER_LIMIT)?;
     let Some(Value::Object(mut desired)) = document.remove("desired") else {
         return Err(TwinProblem::Shape("the object \"desired\""));
     };
@@ -228,10 +214,7 @@ fn read_document(payload: &[u8]) -> Result<Document, TwinProblem> {
         Some(_) => return Err(TwinProblem::Shape("the object \"reported\"")),
     };
     take_version(&mut reported);
-    let size = text_len(&desired);
-    if size > MAX_DESIRED {
-        return Err(TwinProblem::TooLarge { size, limit: MAX_DESIRED });
-    }
+    bounded(&desired)?;
     Ok((desired, version, reported))
 }
 
@@ -241,37 +224,11 @@ fn take_version(section: &mut Map<String, Value>) -> Option<u64> {
     section.remove("$version").and_then(|v| v.as_u64())
 }
 
-fn read_object(payload: &[u8], limit: usize, depth: usize) -> Result<Map<String, Value>, TwinProblem> {
-    if payload.len() > limit {
-        return Err(TwinProblem::TooLarge { size: payload.len(), limit });
+fn bounded(section: &Map<String, Value>) -> Result<(), TwinTextError> {
+    if text_len(section) > TWIN_SECTION_LIMIT {
+        return Err(TwinTextError::TooLarge { limit: TWIN_SECTION_LIMIT });
     }
-    if nesting(payload) > depth {
-        return Err(TwinProblem::TooDeep);
-    }
-    match serde_json::from_slice(payload) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(TwinProblem::Shape("an object at its root")),
-        Err(e) => Err(TwinProblem::NotJson(e.to_string())),
-    }
-}
-
-/// The deepest nesting of brackets outside strings, before anything is parsed.
-fn nesting(text: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in text {
-        match (in_string, byte) {
-            (true, _) if escaped => escaped = false,
-            (true, b'\\') => escaped = true,
-            (_, b'"') => in_string = !in_string,
-            (false, b'{' | b'[') => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            (false, b'}' | b']') => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
+    Ok(())
 }
 
 /// The length of the section as compact text, without making the text.

@@ -2,6 +2,8 @@
 //!
 //! * GET on every connection, after a missed notice, and a few seconds after a change (a replaced document does not
 //!   say what is gone).
+//! * Of changes in a burst the first is announced at once and the last half a second later, whole; what was between
+//!   them need never be in force.
 //! * Reports are differences against the hub's reported section, so the GET comes first.
 //! * Answers are matched by `$rid`, a number that is never used twice in the life of the process; each request expires.
 
@@ -21,6 +23,9 @@ const ANSWER: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long after a change the twin is asked for, to learn what a replacement removed.
 const CONFIRM: Duration = Duration::from_secs(5);
+/// Least time between two announcements on one connection: a storm of notices must not become one of configurations,
+/// each of which is a write to flash.
+const BETWEEN_ANNOUNCEMENTS: Duration = Duration::from_millis(500);
 /// Least time between two GETs, whatever the hub sends.
 const BETWEEN_GETS: Duration = Duration::from_secs(5);
 /// Longest piece of an error body that is passed on.
@@ -66,6 +71,9 @@ pub(super) struct TwinSync {
     fresh: bool,
     /// The document differs from what was announced, or nothing was announced on this connection.
     unannounced: bool,
+    /// When a change that came soon after another is announced.
+    announce_at: Option<Mono>,
+    last_announced: Option<Mono>,
     wanted: Option<Map<String, Value>>,
     /// `wanted` may differ from the hub's side.
     dirty: bool,
@@ -87,6 +95,8 @@ impl TwinSync {
             get_backoff: RequestBackoff::new(seed),
             fresh: false,
             unannounced: true,
+            announce_at: None,
+            last_announced: None,
             wanted: None,
             dirty: false,
             report_at: None,
@@ -101,13 +111,17 @@ impl TwinSync {
         self.patience_until = Some(now.after(PATIENCE));
         self.fresh = false;
         self.unannounced = true;
+        self.last_announced = None;
         self.last_get = None;
         self.get_at = Some(now);
         self.report_at = None;
     }
 
-    /// The link is gone.
-    pub(super) fn disconnected(&mut self) {
+    /// The link is gone. What it told and was not yet announced is announced now.
+    pub(super) fn disconnected(&mut self, now: Mono, out: &mut Vec<TwinAction>) {
+        if self.announce_at.is_some() {
+            self.announce_now(now, out);
+        }
         self.connected = false;
         self.pending = None;
         self.document.forget_waiting();
@@ -145,10 +159,7 @@ impl TwinSync {
     pub(super) fn notice(&mut self, now: Mono, payload: &[u8], version: Option<u64>, out: &mut Vec<TwinAction>) {
         match self.document.notice(payload, version) {
             Ok(Step::Same) => {}
-            Ok(Step::Changed) => {
-                self.announce(out);
-                self.ask_by(now.after(CONFIRM));
-            }
+            Ok(Step::Changed | Step::Patched) => self.patched(now, out),
             Ok(Step::Ask) => self.ask_by(now),
             Err(problem) => {
                 out.push(TwinAction::Event(FromHub::TwinUnreadable(problem.to_string())));
@@ -163,6 +174,9 @@ impl TwinSync {
             return;
         }
         self.tried |= self.patience_until.is_some_and(|at| now >= at);
+        if self.announce_at.is_some_and(|at| now >= at) {
+            self.announce_now(now, out);
+        }
         if let Some(pending) = self.pending.take_if(|p| now >= p.until) {
             let late = format!("no answer within {} s", ANSWER.as_secs());
             match pending.request {
@@ -190,11 +204,13 @@ impl TwinSync {
             return None;
         }
         let patience = self.patience_until.filter(|_| !self.tried);
-        if let Some(pending) = &self.pending {
-            return Some(patience.map_or(pending.until, |at| at.min(pending.until)));
-        }
-        let report = self.report_at.filter(|_| self.dirty && self.fresh && self.wanted.is_some());
-        [patience, self.get_at, report].into_iter().flatten().min()
+        let request = if let Some(pending) = &self.pending {
+            Some(pending.until)
+        } else {
+            let report = self.report_at.filter(|_| self.dirty && self.fresh && self.wanted.is_some());
+            [self.get_at, report].into_iter().flatten().min()
+        };
+        [patience, self.announce_at, request].into_iter().flatten().min()
     }
 
     fn start(&mut self, now: Mono, request: Request) -> u32 {
@@ -209,9 +225,24 @@ impl TwinSync {
         self.get_at = Some(self.get_at.map_or(at, |planned| planned.min(at)));
     }
 
-    fn announce(&mut self, out: &mut Vec<TwinAction>) {
+    /// A notice changed the document.
+    fn patched(&mut self, now: Mono, out: &mut Vec<TwinAction>) {
+        self.announce(now, out);
+        self.ask_by(now.after(CONFIRM));
+    }
+
+    fn announce(&mut self, now: Mono, out: &mut Vec<TwinAction>) {
+        match self.last_announced.map(|last| last.after(BETWEEN_ANNOUNCEMENTS)) {
+            Some(at) if now < at => self.announce_at = Some(at),
+            _ => self.announce_now(now, out),
+        }
+    }
+
+    fn announce_now(&mut self, now: Mono, out: &mut Vec<TwinAction>) {
+        self.announce_at = None;
         if let Some(version) = self.document.version() {
             self.unannounced = false;
+            self.last_announced = Some(now);
             let section = self.document.desired().clone();
             out.push(TwinAction::Event(FromHub::Desired { section, version }));
         }
@@ -228,11 +259,15 @@ impl TwinSync {
                 self.get_backoff.worked();
                 self.fresh = true;
                 self.dirty = true;
-                if step == Step::Ask {
-                    self.unannounced = true;
-                    self.ask_by(now);
-                } else if step == Step::Changed || self.unannounced {
-                    self.announce(out);
+                match step {
+                    Step::Ask => {
+                        self.unannounced = true;
+                        self.ask_by(now);
+                    }
+                    Step::Patched => self.patched(now, out),
+                    Step::Changed => self.announce(now, out),
+                    Step::Same if self.unannounced => self.announce(now, out),
+                    Step::Same => {}
                 }
             }
             Err(problem) => {
@@ -245,8 +280,8 @@ impl TwinSync {
     fn get_failed(&mut self, now: Mono, news: FromHub, out: &mut Vec<TwinAction>) {
         self.tried = true;
         out.push(TwinAction::Event(news));
-        if self.document.give_up() == Step::Changed {
-            self.announce(out);
+        if self.document.give_up() == Step::Patched {
+            self.announce(now, out);
         }
         self.get_at = Some(now.after(self.get_backoff.failed()));
     }

@@ -120,10 +120,16 @@ pub const TEXT_LENGTH: usize = 1024;
 pub const RESOURCE_ID_LENGTH: usize = 512;
 /// Unknown keys of the twin that are listed one by one; the reported section has a bound of its own.
 pub const UNKNOWN_KEY_LIMIT: usize = 256;
-/// A twin document, both sections: the hub bounds each of them to 32 KiB.
-pub const TWIN_TEXT_LIMIT: usize = 64 * 1024;
-/// Nesting of a twin document: the hub allows 10 levels below a section, which itself is below the document.
-pub const TWIN_DEPTH: usize = 12;
+/// Text of a section of the twin, in bytes. The hub bounds it to 32 KiB by its own count, which leaves out quotes and
+/// commas and counts a control character as nothing (IoT Hub documentation, module twins).
+pub const TWIN_SECTION_LIMIT: usize = 64 * 1024;
+/// Text of the hub's answer to a request for the twin, in bytes: both sections, and what stands around them.
+pub const TWIN_ANSWER_LIMIT: usize = 160 * 1024;
+/// Text of a twin that a person saved, in bytes: the service adds the time of each change, which takes the most.
+pub const TWIN_FILE_LIMIT: usize = 1024 * 1024;
+/// Nesting of a twin document: the hub allows 10 levels below a section; up to six more stand around a section and
+/// around the times of its changes.
+pub const TWIN_DEPTH: usize = 16;
 
 impl Default for AgentConfig {
     fn default() -> Self {

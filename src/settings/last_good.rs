@@ -26,7 +26,7 @@ use super::{defaults, twin_text};
 pub const FILE_NAME: &str = "last-desired.json";
 const FORMAT: u64 = 1;
 /// A section that fitted its bound when it came may take more in this form, through other escapes.
-const LIMIT: usize = 4 * defaults::TWIN_TEXT_LIMIT;
+const LIMIT: usize = 4 * defaults::TWIN_SECTION_LIMIT;
 
 /// A desired section and its version.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,7 +112,7 @@ pub fn load(directory: &Path) -> Result<Option<LastGood>, LastGoodError> {
 }
 
 fn decode(bytes: &[u8]) -> Result<LastGood, String> {
-    let mut map = twin_text::bounded(bytes, LIMIT).map_err(|e| e.to_string())?;
+    let mut map = twin_text::read(bytes, LIMIT).map_err(|e| e.to_string())?;
     if map.get("format").and_then(Value::as_u64) != Some(FORMAT) {
         return Err(format!("its format is not {FORMAT}"));
     }

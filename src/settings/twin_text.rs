@@ -6,36 +6,35 @@ use thiserror::Error;
 use super::defaults;
 
 /// Why a text is no twin document. None is worth a retry with the same text.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TwinTextError {
-    /// More than the hub's two sections can hold.
-    #[error("the twin document is larger than {limit} bytes: make it smaller", limit = defaults::TWIN_TEXT_LIMIT)]
-    TooLarge,
+    /// More than a twin can hold.
+    #[error("the twin has more than {limit} bytes: remove what is not needed from the desired properties")]
+    TooLarge {
+        /// What is taken.
+        limit: usize,
+    },
     /// Nested deeper than the hub allows.
-    #[error("the twin document is nested deeper than {limit} levels: flatten it", limit = defaults::TWIN_DEPTH)]
+    #[error("the twin is nested deeper than {limit} levels: flatten the desired properties", limit = defaults::TWIN_DEPTH)]
     TooDeep,
     /// Not JSON; says where.
-    #[error("the twin document is not JSON: {0}")]
+    #[error("the twin is not JSON: {0}")]
     NotJson(String),
     /// JSON, but a list, a text, a number.
-    #[error("the twin document is {found}: it must be a JSON object")]
+    #[error("the twin is {found}: it must be a JSON object")]
     NotAnObject {
         /// What it is, in words.
         found: &'static str,
     },
 }
 
-/// Reads a twin document, both sections or one.
+/// Reads a twin document, or a section of it, of at most `limit` bytes (see [`defaults`]).
 ///
 /// # Errors
 /// See [`TwinTextError`].
-pub fn section_limits(bytes: &[u8]) -> Result<Map<String, Value>, TwinTextError> {
-    bounded(bytes, defaults::TWIN_TEXT_LIMIT)
-}
-
-pub(super) fn bounded(bytes: &[u8], limit: usize) -> Result<Map<String, Value>, TwinTextError> {
+pub fn read(bytes: &[u8], limit: usize) -> Result<Map<String, Value>, TwinTextError> {
     if bytes.len() > limit {
-        return Err(TwinTextError::TooLarge);
+        return Err(TwinTextError::TooLarge { limit });
     }
     if depth(bytes) > defaults::TWIN_DEPTH {
         return Err(TwinTextError::TooDeep);
@@ -76,20 +75,22 @@ mod tests {
     #[test]
     fn size_depth_form_and_kind_are_bounded() {
         let nested = |n: usize| format!("{}1{}", "{\"a\":".repeat(n), "}".repeat(n));
-        assert!(section_limits(nested(12).as_bytes()).is_ok());
-        assert!(matches!(section_limits(nested(13).as_bytes()), Err(TwinTextError::TooDeep)));
-        assert!(matches!(section_limits("[".repeat(60_000).as_bytes()), Err(TwinTextError::TooDeep)));
+        let read = |text: &[u8]| read(text, 65_536);
+        assert!(read(nested(defaults::TWIN_DEPTH).as_bytes()).is_ok());
+        assert_eq!(read(nested(defaults::TWIN_DEPTH + 1).as_bytes()), Err(TwinTextError::TooDeep));
+        assert_eq!(read("[".repeat(60_000).as_bytes()), Err(TwinTextError::TooDeep));
         let padded = |n: usize| format!("{{{}}}", " ".repeat(n - 2));
-        assert!(section_limits(padded(65_536).as_bytes()).is_ok());
-        assert!(matches!(section_limits(padded(65_537).as_bytes()), Err(TwinTextError::TooLarge)));
-        assert!(matches!(section_limits(b"{\"a\":"), Err(TwinTextError::NotJson(_))));
-        assert!(matches!(section_limits(b"{\"a\":\"\xff\"}"), Err(TwinTextError::NotJson(_))));
-        assert!(matches!(section_limits(b"[]"), Err(TwinTextError::NotAnObject { found: "a list" })));
+        assert!(read(padded(65_536).as_bytes()).is_ok());
+        assert_eq!(read(padded(65_537).as_bytes()), Err(TwinTextError::TooLarge { limit: 65_536 }));
+        assert!(matches!(read(b"{\"a\":"), Err(TwinTextError::NotJson(_))));
+        assert!(matches!(read(b"{\"a\":\"\xff\"}"), Err(TwinTextError::NotJson(_))));
+        assert_eq!(read(b"[]"), Err(TwinTextError::NotAnObject { found: "a list" }));
     }
 
     #[test]
     fn brackets_in_strings_do_not_nest() {
         let text = format!("{{\"a\\\"{}\":1}}", "{".repeat(100));
-        assert!(section_limits(text.as_bytes()).is_ok());
+        assert!(read(text.as_bytes(), 1000).is_ok());
+        assert_eq!(depth(br#"{"a":"[[[\"[[[","b":[{}]}"#), 3);
     }
 }

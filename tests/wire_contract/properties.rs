@@ -52,13 +52,19 @@ fn each_property_has_its_default_and_takes_another_value() {
         let given = json!({ "value": value(other) });
         let applied = judge(key, &given, &AgentConfig::default());
         assert_eq!(reported(&applied, key), Some(given), "{row} {key}");
-        assert!(!applied.problems.iter().any(|p| p.is_refusal()), "{row} {:?}", applied.problems);
+        assert!(
+            !applied.problems.iter().any(twinward::model::problem::Problem::is_refusal),
+            "{row} {:?}",
+            applied.problems
+        );
         assert_ne!(applied.config, AgentConfig::default(), "{row} {key}");
     }
 }
 
 #[test]
 fn the_properties_are_all_that_are_reported() {
-    let all = twinward::settings::twin_keys::TwinKey::all().map(|key| key.name()).collect::<Vec<_>>();
+    let all = twinward::settings::twin_keys::TwinKey::all()
+        .map(twinward::settings::twin_keys::TwinKey::name)
+        .collect::<Vec<_>>();
     assert_eq!(PROPERTIES.map(|(_, key, ..)| key.to_owned()).to_vec(), all);
 }

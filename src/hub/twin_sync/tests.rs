@@ -57,6 +57,11 @@ impl Bench {
         std::mem::take(&mut self.out)
     }
 
+    fn disconnect(&mut self, seconds: u64) -> Vec<TwinAction> {
+        self.sync.disconnected(at(seconds), &mut self.out);
+        std::mem::take(&mut self.out)
+    }
+
     fn deadline(&self) -> u64 {
         self.sync.deadline().unwrap().since_boot().as_secs()
     }
@@ -77,7 +82,7 @@ fn each_connection_begins_with_a_get_and_announces_the_twin() {
     assert_eq!(bench.answer(1, 7, 200, &twin(9, json!({}), &json!({}))), [], "nobody asked with 7");
     assert_eq!(bench.answer(1, 1, 200, &twin(1, json!({"a": 1}), &json!({}))), [desired(json!({"a": 1}), 1)]);
     assert!(bench.sync.tried());
-    bench.sync.disconnected();
+    bench.disconnect(2);
     assert_eq!((bench.tick(100), bench.sync.deadline()), (vec![], None));
     bench.sync.connected(at(200));
     assert_eq!(bench.tick(200), [TwinAction::Get { rid: 2 }]);
@@ -96,6 +101,46 @@ fn a_change_is_announced_at_once_and_confirmed_later() {
     assert_eq!(bench.notice(200, &json!({"b": 3, "$version": 3})).len(), 1);
     bench.tick(205);
     assert_eq!(bench.answer(205, 3, 200, &twin(3, json!({"b": 3}), &json!({}))), [], "nothing new");
+}
+
+#[test]
+fn of_a_burst_the_first_is_announced_at_once_and_the_last_half_a_second_later() {
+    let at = |ms: u64| Mono::from_boot(Duration::from_millis(ms));
+    let mut bench = Bench::with_twin(&json!({}));
+    assert_eq!(bench.notice(100, &json!({"b": 2, "$version": 2})), [desired(json!({"a": 1, "b": 2}), 2)]);
+    for version in 3..1000_u64 {
+        let patch = json!({"b": version, "$version": version}).to_string();
+        bench.sync.notice(at(100_000 + version / 3), patch.as_bytes(), None, &mut bench.out);
+        bench.sync.tick(at(100_000 + version / 3), false, &mut bench.out);
+    }
+    assert_eq!(bench.out, []);
+    assert_eq!(bench.sync.deadline(), Some(at(100_500)));
+    bench.sync.tick(at(100_500), false, &mut bench.out);
+    assert_eq!(bench.out, [desired(json!({"a": 1, "b": 999}), 999)]);
+    bench.out.clear();
+    assert_eq!(bench.notice(102, &json!({"b": 0, "$version": 1000})), [desired(json!({"a": 1, "b": 0}), 1000)]);
+}
+
+#[test]
+fn what_was_told_before_a_cut_is_announced_at_the_cut() {
+    let mut bench = Bench::with_twin(&json!({}));
+    bench.notice(100, &json!({"b": 2, "$version": 2}));
+    assert_eq!(bench.notice(100, &json!({"b": 3, "$version": 3})), []);
+    assert_eq!(bench.disconnect(100), [desired(json!({"a": 1, "b": 3}), 3)]);
+    assert_eq!(bench.disconnect(101), []);
+}
+
+#[test]
+fn a_notice_that_came_while_asking_is_confirmed_like_any_other() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.notice(1, &json!({"b": 2, "$version": 2})), []);
+    let answer = twin(1, json!({"a": 1}), &json!({}));
+    assert_eq!(bench.answer(1, 1, 200, &answer), [desired(json!({"a": 1, "b": 2}), 2)]);
+    assert_eq!(bench.tick(1), []);
+    assert_eq!(bench.deadline(), 6);
+    assert_eq!(bench.tick(6), [TwinAction::Get { rid: 2 }]);
+    // The notice was of a replacement.
+    assert_eq!(bench.answer(6, 2, 200, &twin(2, json!({"b": 2}), &json!({}))), [desired(json!({"b": 2}), 2)]);
 }
 
 #[test]
@@ -172,7 +217,7 @@ fn reports_wait_for_the_first_get_and_are_compared_after_each() {
     assert!(bench.sync.settled(), "without the hub's side nothing can be reported");
     bench.answer(1, 1, 200, &twin(1, json!({}), &json!({"conf": {"a": 1}})));
     assert_eq!(bench.tick(1), []);
-    bench.sync.disconnected();
+    bench.disconnect(1);
     bench.sync.connected(at(100));
     assert_eq!(bench.tick(100), [TwinAction::Get { rid: 2 }]);
     bench.answer(100, 2, 200, &twin(1, json!({}), &json!({})));

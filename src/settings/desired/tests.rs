@@ -59,7 +59,7 @@ fn the_published_default_twin_is_our_default() {
         env!("CARGO_MANIFEST_DIR"),
         "/tests/fixtures/azure-iot-security/security_module_twin/azureiotsecurity_default.json"
     ));
-    let document = super::super::twin_text::section_limits(text).unwrap();
+    let document = super::super::twin_text::read(text, 65_536).unwrap();
     let desired = document["properties"]["desired"].as_object().unwrap();
     let applied = apply(desired, &unusual());
     assert_eq!(applied, Applied { config: AgentConfig::default(), problems: vec![], object_found: true });
@@ -356,7 +356,7 @@ proptest! {
     #[test]
     fn any_text_is_read_or_refused(text in "[\\[\\]{}\":,a0-9\\\\ ]{0,60}", bytes in prop::collection::vec(any::<u8>(), 0..80)) {
         for text in [text.as_bytes(), &bytes] {
-            if let Ok(map) = super::super::twin_text::section_limits(text) {
+            if let Ok(map) = super::super::twin_text::read(text, 65_536) {
                 let _ = apply(&map, &AgentConfig::default());
             }
         }
