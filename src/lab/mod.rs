@@ -296,6 +296,21 @@ impl Lab {
         removed.inspect(|record| record.close(Why::Disabled)).is_some()
     }
 
+    /// Deletes a module and makes it again under its old keys, as a back end does that brings keys of its own: its
+    /// connection is closed, and the versions of its twin begin anew. `false` if there is no such module.
+    ///
+    /// # Errors
+    /// The desired properties break a rule of twins; the module is left as it was.
+    pub fn make_anew(&self, id: &ModuleId, desired: &serde_json::Map<String, Value>) -> Result<bool, LabError> {
+        let twin = Twin::new(desired)?;
+        let old = self.shared.with(|registry| {
+            let record = registry.get_mut(&id.to_string())?;
+            let keys = record.keys.clone();
+            Some(std::mem::replace(record, Record::new(id.clone(), keys, twin)))
+        });
+        Ok(old.inspect(|record| record.close(Why::Disabled)).is_some())
+    }
+
     /// Ends everything and waits until it has ended. The port is free then.
     pub async fn shutdown(self) {
         self.shared.ending.cancel();

@@ -21,3 +21,4 @@ mod secrets;
 mod times;
 mod tryout;
 mod twin;
+mod updates;
