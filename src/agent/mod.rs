@@ -15,6 +15,8 @@ mod snapshots;
 mod start;
 mod status;
 mod storage;
+#[cfg(test)]
+mod twin_model;
 mod unstored;
 mod watchdog;
 

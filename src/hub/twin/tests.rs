@@ -157,7 +157,10 @@ fn a_document_does_not_grow_by_patches_without_end() {
         let key = format!("k{version}");
         assert_eq!(notice(&mut twin, version, json!({ key: long.clone() })), Ok(Step::Patched));
     }
-    assert!(matches!(notice(&mut twin, 5, json!({"k5": long})), Err(TwinProblem::Text(TwinTextError::TooLarge { .. }))));
+    assert!(matches!(
+        notice(&mut twin, 5, json!({"k5": long})),
+        Err(TwinProblem::Text(TwinTextError::TooLarge { .. }))
+    ));
     assert_eq!(twin.version(), Some(4));
 }
 
