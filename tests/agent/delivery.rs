@@ -52,7 +52,9 @@ async fn late_doubled_and_swapped_acknowledgements_are_each_counted_once() {
         // More than fits into one message.
         let before = hub.messages().len();
         for part in ["a", "b"] {
-            hub.provoke(&format!("{mark}-{part}"));
+            let version = hub.provoke(&format!("{mark}-{part}"));
+            // Changes that come together would be taken as one.
+            hub.taken(version).await;
         }
         for part in ["a", "b"] {
             hub.provoked(&format!("{mark}-{part}")).await;
