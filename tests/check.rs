@@ -185,7 +185,7 @@ fn what_is_no_twin_says_why() {
         ("list", "[]".to_owned()),
         ("deep", "{\"a\":".repeat(20)),
         ("desired", "{\"desired\":5}".to_owned()),
-        ("large", format!("{{{}}}", " ".repeat(70_000))),
+        ("large", format!("{{{}}}", " ".repeat(1 << 20))),
     ] {
         put(&dir, name, &content, 0o644);
     }
@@ -198,11 +198,11 @@ fn what_is_no_twin_says_why() {
         })
         .collect();
     insta::assert_snapshot!(errors, @r#"
-    twinward: text: the twin document is not JSON: expected value at line 1 column 1
-    twinward: list: the twin document is a list: it must be a JSON object
-    twinward: deep: the twin document is nested deeper than 12 levels: flatten it
+    twinward: text: the twin is not JSON: expected value at line 1 column 1
+    twinward: list: the twin is a list: it must be a JSON object
+    twinward: deep: the twin is nested deeper than 16 levels: flatten the desired properties
     twinward: desired: its desired section is no JSON object: write {"desired": {…}}
-    twinward: large: the twin document is larger than 65536 bytes: make it smaller
+    twinward: large: the twin has more than 1048576 bytes: remove what is not needed from the desired properties
     twinward: cannot read none: No such file or directory (os error 2)
     "#);
 }
