@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
+use twinward::collect::lane::{self, SourceContext};
 use twinward::collect::snapshot::{self, CollectError, SnapshotContext};
-use twinward::collect::{self, Loss, ProcessSource, SNAPSHOTS};
+use twinward::collect::{Loss, SNAPSHOTS, Source};
 use twinward::model::event::{Event, EventName, Observation};
 use twinward::model::ids::{AgentId, EventId};
 use twinward::model::message::MessageRoot;
@@ -66,13 +67,14 @@ impl Drop for Marked {
     }
 }
 
-fn open(wanted: settings::ProcessSource) -> Box<dyn ProcessSource> {
-    collect::open_process_source(wanted, Host::system(), clock()).unwrap()
+fn open(wanted: settings::ProcessSource) -> Box<dyn Source> {
+    let context = SourceContext { wanted, host: Host::system(), clock: clock() };
+    lane::open_for(&context, EventName::ProcessCreate).unwrap().0
 }
 
 /// Drains until `done` is content with what was seen; gives everything that was seen.
 #[expect(clippy::disallowed_methods, reason = "the test's own end")]
-fn drain_until(source: &mut dyn ProcessSource, done: impl Fn(&[ProcessCreate]) -> bool) -> Vec<Observation> {
+fn drain_until(source: &mut dyn Source, done: impl Fn(&[ProcessCreate]) -> bool) -> Vec<Observation> {
     let end = Instant::now() + PATIENCE;
     let mut all: Vec<Observation> = Vec::new();
     loop {

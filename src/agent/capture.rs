@@ -1,22 +1,19 @@
-//! The capture thread: reads the process source and hands batches to the core. A kernel source must not fall behind,
-//! so it has a thread of its own; when it fails or panics it is opened again with backoff, and the time without it is
-//! a gap.
+//! A capture thread: reads the source of one lane and hands batches to the core. A kernel source must not fall behind,
+//! so it has a thread of its own; when it fails or panics it is opened again with backoff (`lanes.rs`), and the time
+//! without it is a gap.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use flume::Sender;
 use tokio::sync::mpsc;
 
-use crate::collect::{BATCH, ProcessSource as Source, SourceChoice, open_process_source};
-use crate::model::event::EventName;
-use crate::model::loss::Gap;
+use crate::collect::lane::{self, Lane, SourceContext};
+use crate::collect::{BATCH, Loss, Source, SourceChoice};
+use crate::model::event_set::EventSet;
 use crate::model::time::Timestamp;
-use crate::settings::ProcessSource;
-use crate::sys::clock::Clock;
-use crate::sys::host::Host;
 use crate::sys::wake::Waker;
 
 use super::core::ToCore;
@@ -27,10 +24,19 @@ const WAIT: Duration = Duration::from_secs(10);
 /// Most batches that are read after a stop: a machine that starts programs without pause must not hold it up.
 const LAST_BATCHES: usize = 64;
 
-/// What the thread tells the agent.
+/// What a thread tells the agent.
 #[derive(Debug)]
-pub(super) enum CaptureNews {
-    /// The source is open.
+pub(super) struct CaptureNews {
+    /// Whose thread it is.
+    pub(super) lane: Lane,
+    /// What happened.
+    pub(super) what: CaptureChange,
+}
+
+/// What happened to a source.
+#[derive(Debug)]
+pub(super) enum CaptureChange {
+    /// It is open.
     Opened { choice: SourceChoice, waker: Waker },
     /// The thread ended; with a reason unless it was told to stop.
     Ended {
@@ -42,22 +48,40 @@ pub(super) enum CaptureNews {
     },
 }
 
-/// What the thread needs.
+/// What a thread needs.
 #[derive(Clone)]
 pub(super) struct CaptureParts {
-    pub(super) wanted: ProcessSource,
-    pub(super) host: Host,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) context: SourceContext,
     pub(super) core: Sender<ToCore>,
     pub(super) news: mpsc::Sender<CaptureNews>,
-    pub(super) pulse: Arc<Pulse>,
+}
+
+/// What a thread is to watch.
+#[derive(Clone, Copy, Debug)]
+struct Order {
+    events: EventSet,
+    /// When it was given: from then on the events are wanted.
+    at: Timestamp,
+}
+
+/// What the agent and a thread share.
+#[derive(Debug)]
+struct Desk {
+    stop: AtomicBool,
+    order: Mutex<Order>,
+}
+
+impl Desk {
+    fn order(&self) -> MutexGuard<'_, Order> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A running capture thread.
 #[derive(Debug)]
 pub(super) struct Capture {
-    stop: Arc<AtomicBool>,
-    /// Known once the source is open; until then the thread looks at `stop` by itself within a second.
+    desk: Arc<Desk>,
+    /// Known once the source is open; until then the thread looks at the desk by itself within a second.
     waker: Option<Waker>,
     thread: JoinHandle<()>,
 }
@@ -79,38 +103,49 @@ impl Pulse {
 }
 
 impl Capture {
-    /// Starts the thread; `gap_from` is the moment since when nothing was watched, if that is a gap.
-    pub(super) fn start(parts: CaptureParts, gap_from: Option<Timestamp>) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let asked = Arc::clone(&stop);
-        let thread = std::thread::Builder::new().name("capture".into()).spawn(move || {
+    /// Starts the thread for these events; `gap_from` is the moment since when nothing was watched, if that is a gap.
+    pub(super) fn start(
+        lane: Lane,
+        parts: CaptureParts,
+        pulse: Arc<Pulse>,
+        events: EventSet,
+        gap_from: Option<Timestamp>,
+    ) -> std::io::Result<Self> {
+        let order = Mutex::new(Order { events, at: parts.context.clock.now().wall });
+        let desk = Arc::new(Desk { stop: AtomicBool::new(false), order });
+        let theirs = Arc::clone(&desk);
+        let thread = std::thread::Builder::new().name(lane.as_str().into()).spawn(move || {
             let mut ending = Ending {
+                lane,
                 news: parts.news.clone(),
-                pulse: Arc::clone(&parts.pulse),
+                pulse: Arc::clone(&pulse),
                 failure: Some("the collector crashed".into()),
                 worked: false,
                 unwatched_since: gap_from,
             };
-            parts.pulse.running.store(true, Ordering::Relaxed);
-            ending.failure = capture(&parts, &asked, &mut ending).err();
+            pulse.running.store(true, Ordering::Relaxed);
+            ending.failure = capture(&parts, &theirs, &mut ending).err();
         })?;
-        Ok(Self { stop, waker: None, thread })
+        Ok(Self { desk, waker: None, thread })
     }
 
     /// The source is open: it can be called back from its wait.
     pub(super) fn opened(&mut self, waker: Waker) {
-        if self.stop.load(Ordering::Relaxed) {
-            waker.wake();
-        }
+        // Whatever was ordered meanwhile is looked at.
+        waker.wake();
         self.waker = Some(waker);
+    }
+
+    /// Watches these events from now on.
+    pub(super) fn want(&self, events: EventSet, at: Timestamp) {
+        *self.desk.order() = Order { events, at };
+        self.call();
     }
 
     /// Asks the thread to end.
     pub(super) fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(waker) = &self.waker {
-            waker.wake();
-        }
+        self.desk.stop.store(true, Ordering::Relaxed);
+        self.call();
     }
 
     /// Waits for the end of a thread that was told to stop.
@@ -119,10 +154,17 @@ impl Capture {
         // A panic was already reported by `Ending`.
         let _ = self.thread.join();
     }
+
+    fn call(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake();
+        }
+    }
 }
 
 /// Tells the agent that the thread ended, a panic included.
 struct Ending {
+    lane: Lane,
     news: mpsc::Sender<CaptureNews>,
     pulse: Arc<Pulse>,
     failure: Option<String>,
@@ -133,50 +175,64 @@ struct Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         self.pulse.running.store(false, Ordering::Relaxed);
-        let news = CaptureNews::Ended {
+        let what = CaptureChange::Ended {
             failure: self.failure.take(),
             worked: self.worked,
             unwatched_since: self.unwatched_since,
         };
         // The agent may be gone already.
-        let _ = self.news.try_send(news);
+        let _ = self.news.try_send(CaptureNews { lane: self.lane, what });
     }
 }
 
-fn capture(parts: &CaptureParts, stop: &AtomicBool, ending: &mut Ending) -> Result<(), String> {
-    let mut source =
-        open_process_source(parts.wanted, parts.host.clone(), Arc::clone(&parts.clock)).map_err(|e| e.to_string())?;
-    let news = CaptureNews::Opened { choice: source.choice().clone(), waker: source.waker() };
-    let opened = parts.clock.now().wall;
+fn capture(parts: &CaptureParts, desk: &Desk, ending: &mut Ending) -> Result<(), String> {
+    let clock = &parts.context.clock;
+    let mut watched = desk.order().events;
+    let mut source = lane::open(ending.lane, &parts.context, watched).map_err(|e| e.to_string())?;
+    let what = CaptureChange::Opened { choice: source.choice().clone(), waker: source.waker() };
+    let opened = clock.now().wall;
     if let Some(start) = ending.unwatched_since.replace(opened) {
-        let gap = Gap {
-            source: EventName::ProcessCreate.as_str().to_owned(),
-            start: start.min(opened),
-            end: opened,
-            reason: "the source was not open".to_owned(),
-            missed_at_most: None,
-        };
-        tell(parts, ToCore::Gap(gap))?;
+        unwatched(parts, source.choice().events().and(watched), start, opened)?;
     }
     // The agent may be gone already; the next send to the core notices.
-    let _ = parts.news.blocking_send(news);
-    while !stop.load(Ordering::Relaxed) {
-        hand_on(parts, source.as_mut(), WAIT)?;
+    let _ = parts.news.blocking_send(CaptureNews { lane: ending.lane, what });
+    while !desk.stop.load(Ordering::Relaxed) {
+        let order = *desk.order();
+        obey(parts, source.as_mut(), order, &mut watched)?;
+        hand_on(parts, source.as_mut(), watched, WAIT)?;
         ending.worked = true;
-        ending.unwatched_since = Some(parts.clock.now().wall);
-        parts.pulse.turns.fetch_add(1, Ordering::Relaxed);
+        ending.unwatched_since = Some(clock.now().wall);
+        ending.pulse.turns.fetch_add(1, Ordering::Relaxed);
     }
     // What the kernel holds was seen before the stop.
     for _ in 0..LAST_BATCHES {
-        if hand_on(parts, source.as_mut(), Duration::ZERO)? < BATCH {
+        if hand_on(parts, source.as_mut(), watched, Duration::ZERO)? < BATCH {
             break;
         }
     }
     Ok(())
 }
 
+/// Watches what is ordered; what was not watched before is a gap from the order on until it is.
+fn obey(parts: &CaptureParts, source: &mut dyn Source, order: Order, watched: &mut EventSet) -> Result<(), String> {
+    let before = std::mem::replace(watched, order.events);
+    if before == order.events {
+        return Ok(());
+    }
+    source.want(order.events).map_err(|e| e.to_string())?;
+    let added = source.choice().events().and(order.events.without(before));
+    unwatched(parts, added, order.at, parts.context.clock.now().wall)
+}
+
+/// Books a time in which these events were wanted and no source was there for them.
+fn unwatched(parts: &CaptureParts, events: EventSet, start: Timestamp, end: Timestamp) -> Result<(), String> {
+    let reason = "the source was not open".to_owned();
+    let loss = Loss { events, start: start.min(end), end, at_most: None, reason };
+    loss.gaps(events).try_for_each(|gap| tell(parts, ToCore::Gap(gap)))
+}
+
 /// One drain, and what it gave, to the core, also if the source then broke. Gives the number of observations.
-fn hand_on(parts: &CaptureParts, source: &mut dyn Source, wait: Duration) -> Result<usize, String> {
+fn hand_on(parts: &CaptureParts, source: &mut dyn Source, watched: EventSet, wait: Duration) -> Result<usize, String> {
     let mut batch = Vec::new();
     let drained = source.drain(wait, &mut batch);
     let count = batch.len();
@@ -184,7 +240,7 @@ fn hand_on(parts: &CaptureParts, source: &mut dyn Source, wait: Duration) -> Res
         tell(parts, ToCore::Observed(batch))?;
     }
     for loss in drained.map_err(|e| e.to_string())?.losses {
-        tell(parts, ToCore::Gap(loss.into_gap(EventName::ProcessCreate)))?;
+        loss.gaps(watched).try_for_each(|gap| tell(parts, ToCore::Gap(gap)))?;
     }
     Ok(count)
 }
@@ -198,22 +254,26 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::collect::{Drained, SourceError};
-    use crate::model::event::Observation;
+    use crate::collect::{Coverage, Drained, SourceError};
+    use crate::model::event::{EventName, Observation};
     use crate::model::payload::{Payload, ProcessCreate};
+    use crate::settings::ProcessSource;
     use crate::sys::clock::ManualClock;
+    use crate::sys::host::Host;
     use crate::sys::wake::WakeFlag;
+
+    const STARTS: EventSet = EventSet::of(&[EventName::ProcessCreate]);
 
     fn parts(root: &std::path::Path) -> (CaptureParts, flume::Receiver<ToCore>, mpsc::Receiver<CaptureNews>) {
         let (core, from_core) = flume::bounded(16);
         let (news, from_news) = mpsc::channel(16);
         let clock = Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap()));
-        let host = Host::rooted(root);
-        (
-            CaptureParts { wanted: ProcessSource::Poll, host, clock, core, news, pulse: Arc::default() },
-            from_core,
-            from_news,
-        )
+        let context = SourceContext { wanted: ProcessSource::Poll, host: Host::rooted(root), clock };
+        (CaptureParts { context, core, news }, from_core, from_news)
+    }
+
+    fn start(parts: &CaptureParts, gap_from: Option<Timestamp>) -> Capture {
+        Capture::start(Lane::Kernel, parts.clone(), Arc::default(), STARTS, gap_from).unwrap()
     }
 
     #[test]
@@ -222,18 +282,23 @@ mod tests {
         let (parts, from_core, mut news) = parts(root.path());
         let since = Timestamp::trusted("2026-11-22T09:00:00Z".parse().unwrap());
         // Without `/proc` there is nothing to open.
-        let capture = Capture::start(parts.clone(), Some(since)).unwrap();
-        capture.thread.join().unwrap();
-        let Some(CaptureNews::Ended { failure: Some(_), worked: false, unwatched_since }) = news.blocking_recv() else {
+        start(&parts, Some(since)).thread.join().unwrap();
+        let Some(CaptureNews {
+            lane: Lane::Kernel,
+            what: CaptureChange::Ended { failure: Some(_), worked: false, unwatched_since },
+        }) = news.blocking_recv()
+        else {
             panic!("it did not fail")
         };
         assert_eq!(unwatched_since, Some(since));
 
         crate::sys::files::private_directory(&root.path().join("proc")).unwrap();
-        let mut capture = Capture::start(parts, unwatched_since).unwrap();
+        let mut capture = start(&parts, unwatched_since);
         let Ok(ToCore::Gap(gap)) = from_core.recv() else { panic!("no gap") };
-        assert_eq!(gap.start, since);
-        let Some(CaptureNews::Opened { waker, .. }) = news.blocking_recv() else { panic!("not open") };
+        assert_eq!((gap.start, gap.source.as_str()), (since, "ProcessCreate"));
+        let Some(CaptureNews { what: CaptureChange::Opened { waker, .. }, .. }) = news.blocking_recv() else {
+            panic!("not open")
+        };
         capture.opened(waker);
         capture.join();
     }
@@ -248,6 +313,9 @@ mod tests {
         fn waker(&self) -> Waker {
             self.0.waker()
         }
+        fn want(&mut self, _: EventSet) -> Result<(), SourceError> {
+            Ok(())
+        }
         fn drain(&mut self, _: Duration, out: &mut Vec<Observation>) -> Result<Drained, SourceError> {
             let at = Timestamp::trusted("2026-11-22T09:30:00Z".parse().unwrap());
             out.push(Observation { at, serial: 0, what: Payload::ProcessCreate(ProcessCreate::default()) });
@@ -255,13 +323,34 @@ mod tests {
         }
     }
 
+    fn breaking() -> Breaking {
+        let coverage = Coverage { event: EventName::ProcessCreate, cannot_see: String::new(), complete: true };
+        let choice = SourceChoice { name: "test", reason: String::new(), covers: vec![coverage] };
+        Breaking(WakeFlag::new().unwrap(), choice)
+    }
+
+    #[test]
+    fn what_is_switched_on_is_a_gap_from_the_order_until_it_is_watched() {
+        let root = tempfile::tempdir().unwrap();
+        let (parts, from_core, _news) = parts(root.path());
+        let at = Timestamp::trusted("2026-11-22T09:29:00Z".parse().unwrap());
+        let mut watched = EventSet::NONE;
+        let login = EventSet::of(&[EventName::Login]);
+        for events in [login, STARTS.with(login), STARTS.with(login), STARTS] {
+            obey(&parts, &mut breaking(), Order { events, at }, &mut watched).unwrap();
+        }
+        // It does not see logins, so the gap in them is not its own.
+        let told: Vec<_> = from_core.drain().collect();
+        let [ToCore::Gap(gap)] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!((gap.source.as_str(), gap.start, gap.end), ("ProcessCreate", at, parts.context.clock.now().wall));
+    }
+
     #[test]
     fn what_a_source_saw_before_it_broke_is_handed_on() {
         let root = tempfile::tempdir().unwrap();
         let (parts, from_core, _news) = parts(root.path());
-        let choice = SourceChoice { name: "test", reason: String::new(), cannot_see: String::new(), complete: true };
-        let mut source = Breaking(WakeFlag::new().unwrap(), choice);
-        assert!(hand_on(&parts, &mut source, Duration::ZERO).is_err());
+        let mut source = breaking();
+        assert!(hand_on(&parts, &mut source, STARTS, Duration::ZERO).is_err());
         assert!(matches!(from_core.try_recv(), Ok(ToCore::Observed(batch)) if batch.len() == 1));
     }
 }

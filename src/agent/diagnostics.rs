@@ -1,12 +1,12 @@
 //! Diagnostic events: the lines of the agent's own log, from a local severity up (protocol reference 3.7).
 //!
 //! The log hands each line to a [`Sink`], which never waits: it puts the line into a bounded queue, or counts it as left
-//! out. A task takes the lines out, at most [`BURST`] at once and then one for each [`PAUSE`]; what comes faster is left
+//! out. A task takes the lines out, at most 30 at once and then one in 10 s; what comes faster is left
 //! out too. What is left out is booked as dropped with the reason `rateLimited`, and the next line that goes says how many
 //! there were: `ExtraDetails` `LinesLeftOut`.
 //!
 //! **Never about themselves.** While the core stores a Diagnostic event, what it logs makes no further one
-//! ([`silently`]). Lines about single messages are `debug`, and `log.diagnostic_level` ends at `info`: so neither storing
+//! (`silently`). Lines about single messages are `debug`, and `log.diagnostic_level` ends at `info`: so neither storing
 //! nor sending a Diagnostic event makes another one, and the measure above bounds whatever else a fault may say about
 //! itself again and again.
 

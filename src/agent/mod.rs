@@ -2,12 +2,13 @@
 //! in order: collectors, pipeline, spool, last report, MQTT disconnect.
 //!
 //! Threads: the caller's tokio runtime (hub link, twin, snapshots' schedule), the core (`core.rs`), and the capture
-//! thread (`capture.rs`).
+//! threads (`capture.rs`), which `lanes.rs` keeps.
 
 mod capture;
 mod configuration;
 mod core;
 pub mod diagnostics;
+mod lanes;
 mod methods;
 mod report;
 mod run;

@@ -10,22 +10,24 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::collect::lane::{STREAMS, SourceContext};
 use crate::collect::snapshot::SnapshotContext;
 use crate::hub::link;
 use crate::hub::traffic::{CALLS, FromHub, LinkState, MethodAnswer, MethodCall, ToHub};
 use crate::model::event::EventName;
+use crate::model::event_set::EventSet;
 use crate::model::health::{CollectorHealth, HealthState};
 use crate::model::problem::Problem;
-use crate::model::time::Timestamp;
 use crate::model::units::Priority;
 use crate::settings::agent_config::AgentConfig;
 use crate::sys::clock::Clock;
 use crate::sys::notify;
 
-use super::capture::{Capture, CaptureNews, CaptureParts, Pulse};
+use super::capture::CaptureParts;
 use super::configuration::Configuration;
 use super::core::ToCore;
 use super::diagnostics;
+use super::lanes::Lanes;
 use super::methods::{self, MethodParts};
 use super::report::{self, Reporter};
 use super::snapshots::{self, SnapshotParts};
@@ -35,8 +37,6 @@ use super::watchdog;
 
 /// Time for the messages on the wire to be acknowledged when the agent stops.
 const FAREWELL: Duration = Duration::from_millis(2500);
-/// Longest pause before a failed source is opened again.
-const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
 struct Running {
     handle: Handle,
@@ -50,19 +50,8 @@ struct Running {
     config: watch::Sender<Arc<AgentConfig>>,
     reporter: Reporter,
     link_ready: bool,
-    capture: CaptureKeeper,
+    lanes: Lanes,
     announced: bool,
-}
-
-/// Keeps the capture thread as the configuration wants it.
-struct CaptureKeeper {
-    parts: CaptureParts,
-    running: Option<Capture>,
-    gap_from: Option<Timestamp>,
-    /// Switched off by the twin.
-    off: bool,
-    failures: u32,
-    retry_at: Option<Instant>,
 }
 
 impl Agent {
@@ -90,22 +79,18 @@ impl Agent {
             },
             collectors_stop.clone(),
         ));
-        let pulse = Arc::new(Pulse::default());
-        let capture = CaptureKeeper {
-            parts: CaptureParts {
-                wanted: self.settings.collect.process_source,
-                host: self.host,
-                clock: Arc::clone(&self.clock),
+        let lanes = Lanes::new(
+            CaptureParts {
+                context: SourceContext {
+                    wanted: self.settings.collect.process_source,
+                    host: self.host,
+                    clock: Arc::clone(&self.clock),
+                },
                 core: self.core.clone(),
                 news: news_sender,
-                pulse: Arc::clone(&pulse),
             },
-            running: None,
-            gap_from: self.gap_from,
-            off: false,
-            failures: 0,
-            retry_at: None,
-        };
+            self.gap_from,
+        );
         let diagnostics = self.diagnostics.as_ref().map(diagnostics::Source::want);
         if let Some(source) = self.diagnostics {
             tasks.spawn(diagnostics::run(source, self.core.clone(), Arc::clone(&self.clock), collectors_stop.clone()));
@@ -121,7 +106,7 @@ impl Agent {
             },
             collectors_stop.clone(),
         ));
-        tasks.spawn(watchdog::run(handle.clone(), pulse, collectors_stop.clone()));
+        tasks.spawn(watchdog::run(handle.clone(), lanes.pulses(), collectors_stop.clone()));
         let mut running = Running {
             handle,
             shared: self.shared,
@@ -134,7 +119,7 @@ impl Agent {
             config: self.config,
             reporter: Reporter::default(),
             link_ready: false,
-            capture,
+            lanes,
             announced: false,
         };
         running.reconcile_capture();
@@ -143,16 +128,22 @@ impl Agent {
         let mut core_gone = self.core_gone;
         loop {
             let report_in = running.report_wait();
-            let retry_at = running.capture.retry_at;
+            let retry_at = running.lanes.retry_at();
             tokio::select! {
                 () = stop.cancelled() => break,
                 _ = &mut core_gone => result = Err(AgentError::CoreGone),
                 Some(Err(error)) = tasks.join_next() => result = Err(AgentError::TaskGone(error.to_string())),
                 Some(event) = from_hub.recv() => result = running.on_hub(event).await,
-                Some(news) = capture_news.recv() => running.on_capture(news),
+                Some(news) = capture_news.recv() => {
+                    running.lanes.take(news);
+                    running.show_lanes();
+                }
                 Some(health) = health.recv() => running.set_health(health),
                 () = sleep(report_in.unwrap_or(Duration::MAX)), if report_in.is_some() => result = running.report().await,
-                () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => running.reconcile_capture(),
+                () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
+                    running.lanes.reconcile();
+                    running.show_lanes();
+                }
             }
             if result.is_err() {
                 break;
@@ -318,68 +309,22 @@ impl Running {
         self.set_health(CollectorHealth { event, state, source: source.to_owned(), detail: detail.to_owned() });
     }
 
-    /// Opens or closes the process source as the configuration wants it.
+    /// Opens or closes sources as the configuration wants it.
     fn reconcile_capture(&mut self) {
-        let wanted = self.configuration.config.priority(EventName::ProcessCreate) != Priority::Off;
-        let keeper = &mut self.capture;
-        if wanted && keeper.running.is_none() {
-            keeper.retry_at = None;
-            if std::mem::take(&mut keeper.off) {
-                // From the moment it is wanted until the source is open, nothing is seen.
-                keeper.gap_from.get_or_insert(self.clock.now().wall);
-            }
-            match Capture::start(keeper.parts.clone(), keeper.gap_from.take()) {
-                Ok(capture) => keeper.running = Some(capture),
-                Err(error) => {
-                    tracing::error!(%error, "cannot start the capture thread");
-                    keeper.retry_at = Some(Instant::now() + LONGEST_RETRY);
-                    self.announce();
-                }
-            }
-        } else if !wanted {
-            keeper.retry_at = None;
-            keeper.failures = 0;
-            keeper.gap_from = None;
-            keeper.off = true;
-            if let Some(capture) = &keeper.running {
-                capture.stop();
-            } else {
-                self.announce();
-            }
-            self.set_health(process_health(HealthState::Off, String::new(), String::new()));
-        }
+        let config = &self.configuration.config;
+        let wanted = STREAMS.iter().filter(|event| config.priority(*event) != Priority::Off);
+        self.lanes.want(wanted.fold(EventSet::NONE, |set, event| set.with(EventSet::of(&[event]))));
+        self.show_lanes();
     }
 
-    fn on_capture(&mut self, news: CaptureNews) {
-        match news {
-            CaptureNews::Opened { choice, waker } => {
-                if let Some(capture) = &mut self.capture.running {
-                    capture.opened(waker);
-                }
-                tracing::info!(
-                    source = choice.name,
-                    reason = choice.reason,
-                    cannot_see = choice.cannot_see,
-                    "process source is open"
-                );
-                self.set_health(choice.health());
-            }
-            CaptureNews::Ended { failure, worked, unwatched_since } => {
-                self.capture.running = None;
-                if let Some(failure) = failure {
-                    self.capture.gap_from = unwatched_since.or(Some(self.clock.now().wall));
-                    self.capture.failures = if worked { 1 } else { self.capture.failures + 1 };
-                    let pause = LONGEST_RETRY.min(Duration::from_secs(1 << self.capture.failures.min(9)));
-                    tracing::error!(failure, retry_in_seconds = pause.as_secs(), "process source failed");
-                    self.set_health(process_health(HealthState::Unavailable, String::new(), failure));
-                    self.capture.retry_at = Some(Instant::now() + pause);
-                } else {
-                    // Told to stop; the configuration may have changed its mind meanwhile.
-                    self.reconcile_capture();
-                }
-            }
+    /// Shows how the streamed events are collected.
+    fn show_lanes(&mut self) {
+        for health in self.lanes.health() {
+            self.set_health(health);
         }
-        self.announce();
+        if self.lanes.is_settled() {
+            self.announce();
+        }
     }
 
     /// Tells systemd once that the agent works.
@@ -395,10 +340,7 @@ impl Running {
     async fn shut_down(mut self, from_hub: &mut mpsc::Receiver<FromHub>) -> Result<CoreStatus, AgentError> {
         // From here on nothing is watched: the next start's gap begins here, not when the spool is closed.
         let watched_until = self.clock.now().wall;
-        if let Some(capture) = self.capture.running.take() {
-            // A thread that is stuck is left behind; what it had not handed on is in the next gap.
-            let _ = timeout(Duration::from_secs(1), tokio::task::spawn_blocking(move || capture.join())).await;
-        }
+        self.lanes.shut_down().await;
         let (settled, done) = oneshot::channel();
         self.tell_core(ToCore::Settle { watched_until, done: settled }).await?;
         done.await.map_err(|_| AgentError::CoreGone)?;
@@ -424,8 +366,4 @@ impl Running {
         self.tell_core(ToCore::Stop(answer)).await?;
         Ok(closed.await.map_err(|_| AgentError::CoreGone)??)
     }
-}
-
-fn process_health(state: HealthState, source: String, detail: String) -> CollectorHealth {
-    CollectorHealth { event: EventName::ProcessCreate, state, source, detail }
 }

@@ -1,5 +1,5 @@
 //! Feeding systemd's watchdog, only while every vital part answers: the runtime (by running this), the core (by
-//! answering) and the capture thread (by going round).
+//! answering) and the capture threads (by going round).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::start::Handle;
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs until it is cancelled; does nothing unless systemd watches.
-pub(super) async fn run(handle: Handle, pulse: Arc<Pulse>, stop: CancellationToken) {
+pub(super) async fn run(handle: Handle, pulses: Vec<Arc<Pulse>>, stop: CancellationToken) {
     let Some(interval) = notify::watchdog_interval() else { return };
     loop {
         tokio::select! {
@@ -24,7 +24,9 @@ pub(super) async fn run(handle: Handle, pulse: Arc<Pulse>, stop: CancellationTok
             () = sleep(interval / 3) => {}
         }
         let core_answers = matches!(timeout(ANSWER_LIMIT, handle.status()).await, Ok(Ok(_)));
-        let capture_moves = pulse.moved();
+        // Each one is asked: its next answer counts from here.
+        let moves: Vec<bool> = pulses.iter().map(|pulse| pulse.moved()).collect();
+        let capture_moves = !moves.contains(&false);
         if core_answers && capture_moves {
             notify::watchdog();
         } else {

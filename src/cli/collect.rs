@@ -14,9 +14,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::Global;
 use super::exit::{self, CommandError};
 use super::output;
+use crate::collect::lane::{self, STREAMS, SourceContext};
 use crate::collect::snapshot::{self, SnapshotContext};
-use crate::collect::{self, COLLECTORS, Loss, ProcessSource};
+use crate::collect::{COLLECTORS, Loss, Source};
 use crate::model::event::{Event, EventName, Observation};
+use crate::model::health::HealthState;
 use crate::model::ids::EventId;
 use crate::model::payload::{ListeningPort, Payload, ProcessCreate, SystemInformation};
 use crate::settings;
@@ -35,13 +37,13 @@ pub struct Collect {
     #[arg(long = "for", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     follow: Duration,
     /// Where process starts are read from.
-    #[arg(long, value_enum, default_value_t = Source::Auto)]
-    source: Source,
+    #[arg(long, value_enum, default_value_t = Wanted::Auto)]
+    source: Wanted,
 }
 
 /// The values of `--source`: those of `collect.process_source`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Source {
+enum Wanted {
     /// The best one that works.
     Auto,
     /// The kernel's process connector.
@@ -82,13 +84,13 @@ impl Collect {
         let host = Host::system();
         // Nothing is stored or sent here: any time is good.
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(jiff::Timestamp::UNIX_EPOCH));
-        if self.name == EventName::ProcessCreate {
-            return self.follow(&host, &clock, global.json);
-        }
         if !COLLECTORS.contains(&self.name) {
             let names: Vec<_> = COLLECTORS.iter().map(|n| n.as_str()).collect();
             let message = format!("{} has no collector in this version; it collects {}", self.name, names.join(", "));
             return Err(CommandError { code: exit::FAILED, message }.into());
+        }
+        if STREAMS.contains(self.name) {
+            return self.follow(&host, &clock, global.json);
         }
         let taken = snapshot::take(self.name, &SnapshotContext { host: host.clone(), clock: Arc::clone(&clock) })?;
         say(&format!("source: {}", taken.health.source))?;
@@ -112,17 +114,14 @@ impl Collect {
 
     fn follow(&self, host: &Host, clock: &Arc<dyn Clock>, json: bool) -> anyhow::Result<u8> {
         let wanted = match self.source {
-            Source::Auto => settings::ProcessSource::Auto,
-            Source::Connector => settings::ProcessSource::Connector,
-            Source::Poll => settings::ProcessSource::Poll,
+            Wanted::Auto => settings::ProcessSource::Auto,
+            Wanted::Connector => settings::ProcessSource::Connector,
+            Wanted::Poll => settings::ProcessSource::Poll,
         };
-        let source = collect::open_process_source(wanted, host.clone(), Arc::clone(clock))?;
-        let choice = source.choice();
-        say(&format!("source: {} ({})", choice.name, choice.reason))?;
-        if !choice.cannot_see.is_empty() {
-            say(&format!("cannot see: {}", choice.cannot_see))?;
-        }
-        say_what_rights_add(host, choice.complete)?;
+        let context = SourceContext { wanted, host: host.clone(), clock: Arc::clone(clock) };
+        let (source, health) = lane::open_for(&context, self.name)?;
+        say(&format!("source: {} ({})", health.source, health.detail))?;
+        say_what_rights_add(host, health.state == HealthState::Ok)?;
         let total = run_until_done(source, self.follow, json, clock.zone())?;
         say(&format!("{} starts seen, {} moments of loss", total.seen, total.losses))?;
         Ok(exit::OK)
@@ -150,12 +149,7 @@ impl Stop {
 }
 
 /// Reads on a thread of its own until the time is up, Ctrl-C or SIGTERM comes, or the thread ends by itself.
-fn run_until_done(
-    mut source: Box<dyn ProcessSource>,
-    follow: Duration,
-    json: bool,
-    zone: TimeZone,
-) -> anyhow::Result<Total> {
+fn run_until_done(mut source: Box<dyn Source>, follow: Duration, json: bool, zone: TimeZone) -> anyhow::Result<Total> {
     let stop = Stop { flag: Arc::new(AtomicBool::new(false)), waker: source.waker() };
     let stopped = Arc::clone(&stop.flag);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -182,7 +176,7 @@ fn run_until_done(
     total
 }
 
-fn read(source: &mut dyn ProcessSource, stopped: &AtomicBool, json: bool, zone: &TimeZone) -> anyhow::Result<Total> {
+fn read(source: &mut dyn Source, stopped: &AtomicBool, json: bool, zone: &TimeZone) -> anyhow::Result<Total> {
     let mut total = Total::default();
     let mut batch = Vec::new();
     if !json {

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use crate::collect::lane::SourceContext;
 use crate::hub::connstr::ConnectionString;
 use crate::hub::options::LinkOptions;
 use crate::hub::tls::{RootCounts, TlsError, client_config, trusted_roots};
@@ -198,7 +199,8 @@ impl Doctor {
         let may = self.report.may(Check::ProcessSource, &[Check::Configuration])?;
         if let (true, Some(settings)) = (may, settings) {
             let wanted = settings.collect.process_source;
-            self.report.add(kernel::process_source(wanted, self.host.clone(), Arc::clone(&self.clock)))?;
+            let context = SourceContext { wanted, host: self.host.clone(), clock: Arc::clone(&self.clock) };
+            self.report.add(kernel::process_source(&context))?;
         }
         if let Running::Yes(answer) = running {
             self.report.add_all(running::collectors(answer))?;

@@ -2,6 +2,7 @@
 
 pub mod change;
 pub mod event;
+pub mod event_set;
 pub mod health;
 pub mod ids;
 pub mod loss;

@@ -1,30 +1,26 @@
 //! What the kernel lets us see: the source of process starts, and the capabilities.
 
-use std::sync::Arc;
-
-use crate::collect::{SourceChoice, SourceError, open_process_source};
+use crate::collect::SourceError;
+use crate::collect::lane::{self, SourceContext};
+use crate::model::event::EventName;
+use crate::model::health::{CollectorHealth, HealthState};
 use crate::settings::ProcessSource;
 use crate::sys::capabilities::{Capability, Privileges};
-use crate::sys::clock::Clock;
 use crate::sys::host::Host;
 
 use super::finding::{Check, Finding};
 
 /// Opens the source as the agent would, and closes it again.
-pub(super) fn process_source(wanted: ProcessSource, host: Host, clock: Arc<dyn Clock>) -> Finding {
-    let opened = open_process_source(wanted, host, clock);
-    let uid = rustix::process::geteuid().as_raw();
-    chosen(wanted, opened.as_ref().map(|source| source.choice()), uid)
+pub(super) fn process_source(context: &SourceContext) -> Finding {
+    let opened = lane::open_for(context, EventName::ProcessCreate).map(|(_, health)| health);
+    chosen(context.wanted, opened.as_ref(), rustix::process::geteuid().as_raw())
 }
 
-fn chosen(wanted: ProcessSource, opened: Result<&SourceChoice, &SourceError>, uid: u32) -> Finding {
+fn chosen(wanted: ProcessSource, opened: Result<&CollectorHealth, &SourceError>, uid: u32) -> Finding {
     match opened {
-        Ok(choice) => {
-            let mut detail = format!("as uid {uid}: {} ({})", choice.name, choice.reason);
-            if !choice.cannot_see.is_empty() {
-                detail.push_str(&format!("; cannot see {}", choice.cannot_see));
-            }
-            if choice.complete || wanted == ProcessSource::Poll {
+        Ok(health) => {
+            let detail = format!("as uid {uid}: {} ({})", health.source, health.detail);
+            if health.state == HealthState::Ok || wanted == ProcessSource::Poll {
                 return Finding::ok(Check::ProcessSource, detail);
             }
             let advice = "for the process connector: CAP_NET_ADMIN (the packaged unit gives it), outside of containers";
@@ -95,17 +91,19 @@ mod tests {
     use super::super::finding::Verdict;
     use super::*;
 
-    fn choice(complete: bool) -> SourceChoice {
-        SourceChoice { name: "poll", reason: "no right".into(), cannot_see: "short ones".into(), complete }
+    fn health(state: HealthState) -> CollectorHealth {
+        let detail = "no right; cannot see short ones".to_owned();
+        CollectorHealth { event: EventName::ProcessCreate, state, source: "poll".into(), detail }
     }
 
     #[test]
     fn a_lesser_source_is_a_warning_unless_it_was_chosen() {
-        let finding = chosen(ProcessSource::Auto, Ok(&choice(false)), 7);
+        let (whole, lesser) = (health(HealthState::Ok), health(HealthState::Degraded));
+        let finding = chosen(ProcessSource::Auto, Ok(&lesser), 7);
         assert_eq!(finding.result, Verdict::Warning);
-        assert_eq!(finding.detail, "as uid 7: poll (no right); cannot see short ones");
-        assert_eq!(chosen(ProcessSource::Poll, Ok(&choice(false)), 7).result, Verdict::Ok);
-        assert_eq!(chosen(ProcessSource::Auto, Ok(&choice(true)), 7).result, Verdict::Ok);
+        assert_eq!(finding.detail, "as uid 7: poll (no right; cannot see short ones)");
+        assert_eq!(chosen(ProcessSource::Poll, Ok(&lesser), 7).result, Verdict::Ok);
+        assert_eq!(chosen(ProcessSource::Auto, Ok(&whole), 7).result, Verdict::Ok);
         let error = SourceError::Unavailable { wanted: "connector", reason: "not permitted".into() };
         assert_eq!(chosen(ProcessSource::Connector, Err(&error), 7).result, Verdict::Failed);
     }

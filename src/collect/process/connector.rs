@@ -7,17 +7,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Reader, Started};
-use crate::collect::{BATCH, Drained, GATHER, Loss, ProcessSource, SourceChoice, SourceError};
-use crate::model::event::Observation;
+use crate::collect::lane::{self, SourceContext};
+use crate::collect::{BATCH, Drained, GATHER, Loss, Source, SourceChoice, SourceError};
+use crate::model::event::{EventName, Observation};
+use crate::model::event_set::EventSet;
 use crate::model::time::Timestamp;
+use crate::sys::capabilities::Privileges;
 use crate::sys::clock::Clock;
 use crate::sys::host::Host;
-use crate::sys::proc_connector::{Next, ProcConnector, age};
+use crate::sys::proc_connector::{ConnectorError, Next, ProcConnector, age};
 use crate::sys::proc_event::ProcEvent;
 use crate::sys::wake::{WakeFlag, Waker, Woken};
 
 /// The name in `SourceChoice`.
-pub const NAME: &str = "process connector";
+const NAME: &str = "process connector";
+/// What it gives.
+pub(in crate::collect) const EVENTS: EventSet = EventSet::of(&[EventName::ProcessCreate]);
 /// Parents are remembered for this many processes; those beyond it lose the parent if they end at once.
 const PARENTS: usize = 8192;
 /// Events that may be read in one drain without an observation among them; then the caller gets a turn.
@@ -72,11 +77,11 @@ impl Losing {
     fn tell(&mut self, emptied: bool, now: Timestamp) -> Option<Loss> {
         if let Some((start, end, count)) = self.counted.take() {
             let reason = "the kernel dropped process events of all kinds: its buffer was full".to_owned();
-            return Some(Loss { start, end, at_most: Some(count), reason });
+            return Some(Loss { events: EVENTS, start, end, at_most: Some(count), reason });
         }
         let start = if emptied { self.overflow.take()? } else { return None };
         let reason = "the kernel's buffer for process events overflowed; the count follows".to_owned();
-        Some(Loss { start, end: now, at_most: None, reason })
+        Some(Loss { events: EVENTS, start, end: now, at_most: None, reason })
     }
 }
 
@@ -85,8 +90,30 @@ fn wall(now: Timestamp, nanoseconds: u64) -> Timestamp {
     Timestamp { utc: now.utc.checked_sub(age(nanoseconds)).unwrap_or(now.utc), ..now }
 }
 
+/// Opens the source, if the kernel acknowledges the subscription.
+pub(in crate::collect) fn open(context: &SourceContext, _: EventSet, _: &str) -> Result<Box<dyn Source>, String> {
+    let host = context.host.clone();
+    let connector = ProcConnector::open(context.clock.as_ref()).map_err(|error| explained(&error, &host))?;
+    let starts = lane::starts(&host, "command lines of programs that end before they are read", true);
+    let choice = lane::choice(NAME, "the kernel acknowledged the subscription", vec![starts]);
+    let source = ConnectorSource::new(connector, host, Arc::clone(&context.clock), choice);
+    Ok(Box::new(source.map_err(|error| error.to_string())?))
+}
+
+/// The error, and what of this process's own state explains it.
+fn explained(error: &ConnectorError, host: &Host) -> String {
+    let mut text = error.to_string();
+    if let (ConnectorError::NoAnswer, Ok(privileges)) = (error, Privileges::read(host)) {
+        let foreign = [("PID", privileges.initial_pid_namespace), ("user", privileges.initial_user_namespace)];
+        for (kind, _) in foreign.iter().filter(|(_, initial)| *initial == Some(false)) {
+            text.push_str(&format!("; this is not the initial {kind} namespace"));
+        }
+    }
+    text
+}
+
 /// See [`NAME`].
-pub struct ConnectorSource {
+struct ConnectorSource {
     connector: ProcConnector,
     reader: Reader,
     choice: SourceChoice,
@@ -99,10 +126,7 @@ pub struct ConnectorSource {
 
 impl ConnectorSource {
     /// Reads from an acknowledged subscription.
-    ///
-    /// # Errors
-    /// No descriptor left.
-    pub fn new(connector: ProcConnector, host: Host, clock: Arc<dyn Clock>, choice: SourceChoice) -> io::Result<Self> {
+    fn new(connector: ProcConnector, host: Host, clock: Arc<dyn Clock>, choice: SourceChoice) -> io::Result<Self> {
         let whole_until = clock.now().wall;
         let reader = Reader::new(host, clock);
         Ok(Self {
@@ -162,13 +186,17 @@ impl ConnectorSource {
     }
 }
 
-impl ProcessSource for ConnectorSource {
+impl Source for ConnectorSource {
     fn choice(&self) -> &SourceChoice {
         &self.choice
     }
 
     fn waker(&self) -> Waker {
         self.flag.waker()
+    }
+
+    fn want(&mut self, _: EventSet) -> Result<(), SourceError> {
+        Ok(())
     }
 
     fn drain(&mut self, wait: Duration, out: &mut Vec<Observation>) -> Result<Drained, SourceError> {

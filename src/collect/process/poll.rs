@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Reader, Started};
-use crate::collect::{BATCH, Drained, Loss, ProcessSource, SourceChoice, SourceError};
-use crate::model::event::Observation;
+use crate::collect::lane::{self, SourceContext};
+use crate::collect::{BATCH, Drained, Loss, Source, SourceChoice, SourceError};
+use crate::model::event::{EventName, Observation};
+use crate::model::event_set::EventSet;
 use crate::model::time::{Mono, Now, Timestamp};
 use crate::sys::clock::Clock;
 use crate::sys::host::Host;
@@ -20,7 +22,9 @@ use crate::sys::procfs::{self, Stat};
 use crate::sys::wake::{WakeFlag, Waker, Woken};
 
 /// The name in `SourceChoice`.
-pub const NAME: &str = "polling /proc";
+const NAME: &str = "polling /proc";
+/// What it gives.
+pub(in crate::collect) const EVENTS: EventSet = EventSet::of(&[EventName::ProcessCreate]);
 const EVERY: Duration = Duration::from_secs(1);
 /// While not all processes can be looked at, this is said once in so long.
 const SAY_EVERY: Duration = Duration::from_secs(60);
@@ -45,8 +49,16 @@ impl Known {
     }
 }
 
+/// Opens the source; all it needs is `/proc`.
+pub(in crate::collect) fn open(context: &SourceContext, _: EventSet, reason: &str) -> Result<Box<dyn Source>, String> {
+    let host = context.host.clone();
+    let choice = lane::choice(NAME, reason, vec![lane::starts(&host, "programs that end within a second", false)]);
+    let source = PollSource::open(host, Arc::clone(&context.clock), choice);
+    Ok(Box::new(source.map_err(|error| error.to_string())?))
+}
+
 /// See [`NAME`].
-pub struct PollSource {
+struct PollSource {
     reader: Reader,
     choice: SourceChoice,
     flag: WakeFlag,
@@ -61,10 +73,7 @@ pub struct PollSource {
 
 impl PollSource {
     /// Takes the first look; what is there already is no start.
-    ///
-    /// # Errors
-    /// `/proc` cannot be opened.
-    pub fn open(host: Host, clock: Arc<dyn Clock>, choice: SourceChoice) -> io::Result<Self> {
+    fn open(host: Host, clock: Arc<dyn Clock>, choice: SourceChoice) -> io::Result<Self> {
         let now = clock.now().mono;
         let mut source = Self {
             reader: Reader::new(host, clock),
@@ -106,7 +115,7 @@ impl PollSource {
         self.say_again = now.mono.after(SAY_EVERY);
         self.blind_since = more.then_some(now.wall);
         let reason = format!("more than {} processes: the rest was not looked at", procfs::PROCESS_LIMIT);
-        Some(Loss { start: since, end: now.wall, at_most: None, reason })
+        Some(Loss { events: EVENTS, start: since, end: now.wall, at_most: None, reason })
     }
 
     fn gather(&mut self, wait: Duration, out: &mut Vec<Observation>, losses: &mut Vec<Loss>) -> io::Result<()> {
@@ -131,13 +140,17 @@ impl PollSource {
     }
 }
 
-impl ProcessSource for PollSource {
+impl Source for PollSource {
     fn choice(&self) -> &SourceChoice {
         &self.choice
     }
 
     fn waker(&self) -> Waker {
         self.flag.waker()
+    }
+
+    fn want(&mut self, _: EventSet) -> Result<(), SourceError> {
+        Ok(())
     }
 
     fn drain(&mut self, wait: Duration, out: &mut Vec<Observation>) -> Result<Drained, SourceError> {
@@ -166,7 +179,7 @@ mod tests {
     }
 
     fn choice() -> SourceChoice {
-        SourceChoice { name: NAME, reason: String::new(), cannot_see: String::new(), complete: false }
+        SourceChoice { name: NAME, reason: String::new(), covers: Vec::new() }
     }
 
     fn clock() -> Arc<ManualClock> {

@@ -1,0 +1,179 @@
+//! Which source reads what. Sources are read side by side in lanes, one source a lane at a time.
+//!
+//! The first lane is the kernel's: the best of its sources that works here gives process starts, and whatever else it
+//! covers. Another lane is there for what that source does not see.
+
+use std::sync::Arc;
+
+use super::process::{connector, poll};
+use super::source::{Coverage, Source, SourceChoice, SourceError};
+use crate::model::event::EventName;
+use crate::model::event_set::EventSet;
+use crate::model::health::CollectorHealth;
+use crate::settings::ProcessSource as Wanted;
+use crate::sys::capabilities::{Capability, Privileges};
+use crate::sys::clock::Clock;
+use crate::sys::host::Host;
+use crate::sys::procfs;
+
+/// A place for one source at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// The kernel's own stream of what processes do.
+    Kernel,
+}
+
+impl Lane {
+    /// All lanes, the first one first.
+    pub const ALL: [Self; 1] = [Self::Kernel];
+
+    /// The name of its thread.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kernel => "capture",
+        }
+    }
+
+    /// The events that may come from it.
+    #[must_use]
+    pub const fn events(self) -> EventSet {
+        match self {
+            Self::Kernel => STREAMS,
+        }
+    }
+}
+
+/// Everything that is streamed rather than looked at now and then.
+pub const STREAMS: EventSet = EventSet::of(&[
+    EventName::ProcessCreate,
+    EventName::ProcessTerminate,
+    EventName::ConnectionCreate,
+    EventName::Login,
+]);
+
+/// What a source is opened with.
+#[derive(Clone)]
+pub struct SourceContext {
+    /// `collect.process_source`.
+    pub wanted: Wanted,
+    /// The machine.
+    pub host: Host,
+    /// Its clocks.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Opens a source. The text says why no better one was taken; the error, why this one cannot be.
+type Open = fn(&SourceContext, EventSet, &str) -> Result<Box<dyn Source>, String>;
+
+/// One way to read a lane.
+struct Candidate {
+    /// Its name in the configuration.
+    setting: Wanted,
+    /// What it can give.
+    events: EventSet,
+    open: Open,
+}
+
+/// The sources of the kernel lane, the best first.
+const KERNEL: &[Candidate] = &[
+    Candidate { setting: Wanted::Connector, events: connector::EVENTS, open: connector::open },
+    Candidate { setting: Wanted::Poll, events: poll::EVENTS, open: poll::open },
+];
+
+/// Opens the source of a lane for these events. May take one second, while the kernel is asked for the process
+/// connector.
+///
+/// # Errors
+/// [`SourceError::Unavailable`] if the configuration asks for one that cannot be had; [`SourceError::NoSource`] if
+/// nothing here sees any of the events.
+pub fn open(lane: Lane, context: &SourceContext, events: EventSet) -> Result<Box<dyn Source>, SourceError> {
+    let candidates = match lane {
+        Lane::Kernel => KERNEL,
+    };
+    let mut tried = Vec::new();
+    for candidate in candidates {
+        let chosen = candidate.setting == context.wanted;
+        if candidate.events.and(events).is_empty() || !(chosen || context.wanted == Wanted::Auto) {
+            continue;
+        }
+        let why = if chosen { "chosen by collect.process_source".to_owned() } else { tried.join("; ") };
+        match (candidate.open)(context, events, &why) {
+            Ok(source) => return Ok(source),
+            Err(reason) if chosen => return Err(SourceError::Unavailable { wanted: context.wanted.as_str(), reason }),
+            Err(reason) => tried.push(reason),
+        }
+    }
+    if tried.is_empty() {
+        tried.push("this version has no source for it".to_owned());
+    }
+    let events = events.iter().map(EventName::as_str).collect::<Vec<_>>().join(", ");
+    Err(SourceError::NoSource { events, reason: tried.join("; ") })
+}
+
+/// Opens the source that would give `event` alone: of the first lane that has one. With how well it sees it.
+///
+/// # Errors
+/// As [`open`], of the last lane that was tried.
+pub fn open_for(context: &SourceContext, event: EventName) -> Result<(Box<dyn Source>, CollectorHealth), SourceError> {
+    let mut refused = None;
+    for lane in Lane::ALL.into_iter().filter(|lane| lane.events().contains(event)) {
+        match open(lane, context, EventSet::of(&[event])) {
+            Ok(source) => {
+                if let Some(health) = source.choice().health(event) {
+                    return Ok((source, health));
+                }
+            }
+            Err(error) => refused = Some(error),
+        }
+    }
+    let reason = "it is no stream".to_owned();
+    Err(refused.unwrap_or(SourceError::NoSource { events: event.as_str().to_owned(), reason }))
+}
+
+/// The coverage of process starts: what the source misses by its nature, and what our rights hide.
+pub(super) fn starts(host: &Host, misses: &str, complete: bool) -> Coverage {
+    let parts: Vec<_> = std::iter::once(misses.to_owned()).filter(|m| !m.is_empty()).chain(hidden(host)).collect();
+    Coverage { event: EventName::ProcessCreate, cannot_see: parts.join(", "), complete }
+}
+
+/// What of other users' processes is hidden from us, and what would change that; `None` if nothing.
+fn hidden(host: &Host) -> Option<String> {
+    if Privileges::read(host).ok()?.has(Capability::SysPtrace) {
+        return None;
+    }
+    let what = if procfs::hides_others(host) { "anything" } else { "the executable" };
+    Some(format!("{what} of other users' programs (needs CAP_SYS_PTRACE)"))
+}
+
+/// A choice with this name and reason.
+pub(super) fn choice(name: &'static str, reason: &str, covers: Vec<Coverage>) -> SourceChoice {
+    SourceChoice { name, reason: reason.to_owned(), covers }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::clock::ManualClock;
+
+    fn context(wanted: Wanted, root: &std::path::Path) -> SourceContext {
+        let clock = Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap()));
+        SourceContext { wanted, host: Host::rooted(root), clock }
+    }
+
+    #[test]
+    fn what_nothing_sees_is_said_by_name() {
+        let root = tempfile::tempdir().unwrap();
+        let poll = context(Wanted::Poll, root.path());
+        let error = open(Lane::Kernel, &poll, EventSet::of(&[EventName::Login])).err().unwrap().to_string();
+        assert_eq!(error, "nothing on this machine sees Login: this version has no source for it");
+    }
+
+    #[test]
+    fn a_chosen_source_that_cannot_be_had_is_told_with_the_way_out() {
+        let root = tempfile::tempdir().unwrap();
+        let error = open(Lane::Kernel, &context(Wanted::Poll, root.path()), STREAMS).err().unwrap().to_string();
+        assert!(error.starts_with("collect.process_source = \"poll\" cannot be used: "), "{error}");
+        assert!(error.ends_with("set it to \"auto\" to take the best that works"), "{error}");
+    }
+}
