@@ -65,6 +65,8 @@ fn the_configuration_and_its_secret_are_checked_together() {
     storage.commit_interval | 1m | default
     storage.min_free_bytes | 64 MiB | default
     collect.process_source | auto | default
+    collect.redact_secrets | true | default
+    collect.secret_names | - | default
     log.level | info | default
     log.diagnostic_level | warn | default
     DIR/secret has mode 0644: others could read the secret; run: chmod 600 DIR/secret

@@ -44,11 +44,16 @@ struct Marked {
 }
 
 impl Marked {
-    #[expect(clippy::disallowed_methods, reason = "the test is about a real process")]
     fn start(marker: String) -> Self {
+        Self::with(marker, &[])
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the test is about a real process")]
+    fn with(marker: String, more: &[&str]) -> Self {
         // The shell stays: `read` is its own, so its argument stays visible.
         let child = Command::new("/bin/sh")
             .args(["-c", "read -r line; exit 0", &marker])
+            .args(more)
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
@@ -68,7 +73,7 @@ impl Drop for Marked {
 }
 
 fn open(wanted: settings::ProcessSource) -> Box<dyn Source> {
-    let context = SourceContext { wanted, host: Host::system(), clock: clock() };
+    let context = SourceContext { wanted, ..SourceContext::plain(Host::system(), clock()) };
     lane::open_for(&context, EventName::ProcessCreate).unwrap().0
 }
 
@@ -148,6 +153,20 @@ fn a_long_command_line_is_cut_and_marked() {
     let whole = format!("/bin/sh -c read -r line; exit 0 {}", marked.marker);
     assert_eq!(found.extra_details["CommandLineLength"], whole.len().to_string());
     assert!(whole.starts_with(&found.command_line));
+}
+
+/// A secret among the arguments of a real process is not in what is seen of it.
+#[test]
+fn a_secret_among_the_arguments_is_masked() {
+    let mut source = open(settings::ProcessSource::Poll);
+    let name = marker();
+    let marked = Marked::with(name.clone(), &["--api-token", "hunter two"]);
+    let pid = marked.child.id();
+    let all = drain_until(source.as_mut(), |seen| seen.iter().any(|p| p.process_id == pid));
+    let found = all.iter().map(process).find(|p| p.process_id == pid).unwrap();
+    assert_eq!(found.command_line, format!("/bin/sh -c read -r line; exit 0 {name} --api-token ***"));
+    assert_eq!(found.extra_details["SecretsMasked"], "1");
+    assert_valid(&all.into_iter().map(event).collect::<Vec<_>>());
 }
 
 #[test]

@@ -268,7 +268,8 @@ mod tests {
         let (core, from_core) = flume::bounded(16);
         let (news, from_news) = mpsc::channel(16);
         let clock = Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap()));
-        let context = SourceContext { wanted: ProcessSource::Poll, host: Host::rooted(root), clock };
+        let plain = SourceContext::plain(Host::rooted(root), clock);
+        let context = SourceContext { wanted: ProcessSource::Poll, ..plain };
         (CaptureParts { context, core, news }, from_core, from_news)
     }
 

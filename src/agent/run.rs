@@ -81,11 +81,7 @@ impl Agent {
         ));
         let lanes = Lanes::new(
             CaptureParts {
-                context: SourceContext {
-                    wanted: self.settings.collect.process_source,
-                    host: self.host,
-                    clock: Arc::clone(&self.clock),
-                },
+                context: SourceContext::new(&self.settings.collect, self.host, Arc::clone(&self.clock)),
                 core: self.core.clone(),
                 news: news_sender,
             },

@@ -118,7 +118,7 @@ impl Collect {
             Wanted::Connector => settings::ProcessSource::Connector,
             Wanted::Poll => settings::ProcessSource::Poll,
         };
-        let context = SourceContext { wanted, host: host.clone(), clock: Arc::clone(clock) };
+        let context = SourceContext { wanted, ..SourceContext::plain(host.clone(), Arc::clone(clock)) };
         let (source, health) = lane::open_for(&context, self.name)?;
         say(&format!("source: {} ({})", health.source, health.detail))?;
         say_what_rights_add(host, health.state == HealthState::Ok)?;

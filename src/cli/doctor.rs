@@ -198,8 +198,7 @@ impl Doctor {
     fn kernel(&mut self, settings: Option<&Settings>, running: &Running) -> io::Result<()> {
         let may = self.report.may(Check::ProcessSource, &[Check::Configuration])?;
         if let (true, Some(settings)) = (may, settings) {
-            let wanted = settings.collect.process_source;
-            let context = SourceContext { wanted, host: self.host.clone(), clock: Arc::clone(&self.clock) };
+            let context = SourceContext::new(&settings.collect, self.host.clone(), Arc::clone(&self.clock));
             self.report.add(kernel::process_source(&context))?;
         }
         if let Running::Yes(answer) = running {

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use super::process::{connector, poll};
+use super::redact::Redactor;
 use super::source::{Coverage, Source, SourceChoice, SourceError};
 use crate::model::event::EventName;
 use crate::model::event_set::EventSet;
 use crate::model::health::CollectorHealth;
-use crate::settings::ProcessSource as Wanted;
+use crate::settings::{Collect, ProcessSource as Wanted};
 use crate::sys::capabilities::{Capability, Privileges};
 use crate::sys::clock::Clock;
 use crate::sys::host::Host;
@@ -61,6 +62,26 @@ pub struct SourceContext {
     pub host: Host,
     /// Its clocks.
     pub clock: Arc<dyn Clock>,
+    /// What masks secrets in command lines.
+    pub redactor: Arc<Redactor>,
+}
+
+impl SourceContext {
+    /// As the local configuration wants it.
+    #[must_use]
+    pub fn new(settings: &Collect, host: Host, clock: Arc<dyn Clock>) -> Self {
+        let redactor = if settings.redact_secrets {
+            Redactor::new(settings.secret_names.iter().map(String::as_str))
+        } else {
+            Redactor::off()
+        };
+        Self { wanted: settings.process_source, host, clock, redactor: Arc::new(redactor) }
+    }
+
+    /// The best source of this machine, with the built-in redaction.
+    pub fn plain(host: Host, clock: Arc<dyn Clock>) -> Self {
+        Self { wanted: Wanted::Auto, host, clock, redactor: Arc::new(Redactor::new([])) }
+    }
 }
 
 /// Opens a source. The text says why no better one was taken; the error, why this one cannot be.
@@ -158,7 +179,7 @@ mod tests {
 
     fn context(wanted: Wanted, root: &std::path::Path) -> SourceContext {
         let clock = Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap()));
-        SourceContext { wanted, host: Host::rooted(root), clock }
+        SourceContext { wanted, ..SourceContext::plain(Host::rooted(root), clock) }
     }
 
     #[test]

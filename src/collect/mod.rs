@@ -7,6 +7,7 @@
 pub mod lane;
 mod listening_ports;
 mod process;
+pub mod redact;
 pub mod snapshot;
 pub mod source;
 mod system_information;

@@ -172,6 +172,26 @@ pub const KEYS: &[Key] = &[
         hidden: false,
     },
     Key {
+        section: "collect",
+        name: "collect.redact_secrets",
+        form: Form::Switch,
+        default: Some(defaults::COLLECT_REDACT_SECRETS),
+        example: "",
+        help: &["Whether passwords, tokens and the like in command lines are masked before anything is stored."],
+        hidden: false,
+    },
+    Key {
+        section: "collect",
+        name: "collect.secret_names",
+        form: Form::Text,
+        default: None,
+        example: "\"room-code, vault-word\"",
+        help: &[
+            "Names of options and variables whose values are masked too, besides the built-in ones (password, ...).",
+        ],
+        hidden: false,
+    },
+    Key {
         section: "log",
         name: "log.level",
         form: Form::Choice { now: &["error", "warn", "info", "debug", "trace"], later: &[] },

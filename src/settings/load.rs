@@ -167,6 +167,8 @@ struct MergedStorage {
 #[derive(Deserialize)]
 struct MergedCollect {
     process_source: ProcessSource,
+    redact_secrets: bool,
+    secret_names: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -223,7 +225,11 @@ fn build(
             commit_interval: Duration::from_secs(merged.storage.commit_interval),
             min_free: ByteSize::bytes(merged.storage.min_free_bytes),
         },
-        collect: Collect { process_source: merged.collect.process_source },
+        collect: Collect {
+            process_source: merged.collect.process_source,
+            redact_secrets: merged.collect.redact_secrets,
+            secret_names: words(merged.collect.secret_names.as_deref()),
+        },
         log: Log {
             level: merged.log.level,
             diagnostic_level: match merged.log.diagnostic_level {
@@ -234,6 +240,12 @@ fn build(
         origins,
         warnings,
     }
+}
+
+/// The words of a text with commas or blanks between them.
+fn words(text: Option<&str>) -> Vec<String> {
+    let words = text.unwrap_or_default().split([',', ' ']);
+    words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
 /// Names both places; the last one of each key is the one in force.

@@ -142,6 +142,10 @@ pub struct Storage {
 pub struct Collect {
     /// Where process starts are read from.
     pub process_source: ProcessSource,
+    /// Whether secrets in command lines are masked.
+    pub redact_secrets: bool,
+    /// Names that tell a secret, besides the built-in ones.
+    pub secret_names: Vec<String>,
 }
 
 /// The sources of process starts.

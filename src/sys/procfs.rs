@@ -6,8 +6,6 @@ use std::io;
 
 use super::host::Host;
 
-/// Longest command line that is kept, in bytes.
-pub const COMMAND_LINE_LIMIT: usize = 4096;
 /// More processes than a board has; the rest is not looked at.
 pub const PROCESS_LIMIT: usize = 65_536;
 /// More open files than a process of a board has; the rest is not looked at.
@@ -85,15 +83,6 @@ pub struct Executable {
     pub deleted: bool,
 }
 
-/// The arguments of a process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CommandLine {
-    /// The arguments joined with blanks, at most [`COMMAND_LINE_LIMIT`] bytes.
-    pub text: String,
-    /// Whether there was more.
-    pub cut: bool,
-}
-
 /// The ids of all processes, at most [`PROCESS_LIMIT`], ascending; and whether there were more.
 ///
 /// # Errors
@@ -118,41 +107,11 @@ pub fn stat(host: &Host, pid: u32) -> Option<Stat> {
     Stat::parse(&host.read_text(format!("/proc/{pid}/stat"), 4096).ok()?)
 }
 
-/// Reads `/proc/PID/cmdline`: empty for a process that has ended but still stands there; `None` if it is gone.
+/// Reads at most `limit` bytes of `/proc/PID/cmdline`: arguments that end with NUL; empty for a process that has ended
+/// but still stands there; `None` if it is gone.
 #[must_use]
-pub fn command_line(host: &Host, pid: u32) -> Option<CommandLine> {
-    host.read(format!("/proc/{pid}/cmdline"), COMMAND_LINE_LIMIT + 1).ok().map(join_arguments)
-}
-
-/// Joins arguments that end with NUL; bytes that are not UTF-8 become U+FFFD; a letter is never cut in two.
-#[must_use]
-pub fn join_arguments(mut bytes: Vec<u8>) -> CommandLine {
-    let mut cut = bytes.len() > COMMAND_LINE_LIMIT;
-    bytes.truncate(COMMAND_LINE_LIMIT);
-    if cut
-        && let Err(error) = std::str::from_utf8(&bytes)
-        && error.error_len().is_none()
-    {
-        let whole = error.valid_up_to();
-        bytes.truncate(whole);
-    }
-    // A program that wrote its own title leaves many NULs behind it.
-    let end = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
-    bytes.truncate(end);
-    for byte in &mut bytes {
-        if *byte == 0 {
-            *byte = b' ';
-        }
-    }
-    let mut text = match String::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
-    };
-    if text.len() > COMMAND_LINE_LIMIT {
-        text.truncate(text.floor_char_boundary(COMMAND_LINE_LIMIT));
-        cut = true;
-    }
-    CommandLine { text, cut }
+pub fn arguments(host: &Host, pid: u32, limit: usize) -> Option<Vec<u8>> {
+    host.read(format!("/proc/{pid}/cmdline"), limit).ok()
 }
 
 /// Reads the link `/proc/PID/exe`.
@@ -248,39 +207,20 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_joined_and_cut_at_a_letter() {
-        let line = join_arguments(b"/bin/echo\0a b\0\0c\0".to_vec());
-        assert_eq!(line, CommandLine { text: "/bin/echo a b  c".to_owned(), cut: false });
-        assert_eq!(join_arguments(Vec::new()), CommandLine::default());
-        assert_eq!(join_arguments(b"sshd: pi\0\0\0\0\0".to_vec()).text, "sshd: pi");
-
-        let mut long = vec![b'x'; COMMAND_LINE_LIMIT - 1];
-        long.extend("ö".bytes());
-        let line = join_arguments(long.clone());
-        assert!(line.cut && line.text.len() == COMMAND_LINE_LIMIT - 1, "{}", line.text.len());
-        long.truncate(COMMAND_LINE_LIMIT - 1);
-        long.push(b'y');
-        let line = join_arguments(long);
-        assert!(!line.cut && line.text.ends_with('y'));
-        // Each byte that is no letter becomes three.
-        let line = join_arguments(vec![0xff; COMMAND_LINE_LIMIT]);
-        assert!(line.cut && line.text.len() <= COMMAND_LINE_LIMIT);
-    }
-
-    #[test]
     fn a_tree_is_read_below_its_root() {
         let machine = fixture::machine("board");
         let host = machine.host;
         assert_eq!(processes(&host).unwrap(), (vec![1, 2, 300, 301, 302, 303], false));
         assert_eq!(stat(&host, 300).unwrap().name, "sensor) (d");
-        assert_eq!(command_line(&host, 300).unwrap().text, "/opt/sensor/sensord --bus 1");
+        assert_eq!(arguments(&host, 300, 4096).unwrap(), b"/opt/sensor/sensord\0--bus\x001\0");
+        assert_eq!(arguments(&host, 300, 4).unwrap(), b"/opt");
         let program = executable(&host, 300).unwrap();
         assert_eq!(program, Executable { path: "/opt/sensor/sensord".to_owned(), deleted: false });
         let removed = executable(&host, 301).unwrap();
         assert_eq!(removed, Executable { path: "/opt/old/updater".to_owned(), deleted: true });
         assert_eq!(user(&host, 300), Some(1000));
         assert_eq!(socket_inodes(&host, 300).unwrap(), vec![5001]);
-        assert_eq!(command_line(&host, 9999), None);
+        assert_eq!(arguments(&host, 9999, 4096), None);
         assert_eq!(executable(&host, 9999).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
@@ -293,12 +233,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_survived(text in ".{0,200}", bytes in prop::collection::vec(any::<u8>(), 0..9000)) {
+        fn any_text_is_survived(text in ".{0,200}") {
             let _ = Stat::parse(&text);
             let _ = Stat::parse(&format!("1 ({text}) S {text}"));
             let _ = parse_user(&text);
-            let line = join_arguments(bytes);
-            prop_assert!(line.text.len() <= COMMAND_LINE_LIMIT);
         }
 
         #[test]

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Reader, Started};
@@ -13,7 +12,6 @@ use crate::model::event::{EventName, Observation};
 use crate::model::event_set::EventSet;
 use crate::model::time::Timestamp;
 use crate::sys::capabilities::Privileges;
-use crate::sys::clock::Clock;
 use crate::sys::host::Host;
 use crate::sys::proc_connector::{ConnectorError, Next, ProcConnector, age};
 use crate::sys::proc_event::ProcEvent;
@@ -96,7 +94,7 @@ pub(in crate::collect) fn open(context: &SourceContext, _: EventSet, _: &str) ->
     let connector = ProcConnector::open(context.clock.as_ref()).map_err(|error| explained(&error, &host))?;
     let starts = lane::starts(&host, "command lines of programs that end before they are read", true);
     let choice = lane::choice(NAME, "the kernel acknowledged the subscription", vec![starts]);
-    let source = ConnectorSource::new(connector, host, Arc::clone(&context.clock), choice);
+    let source = ConnectorSource::new(connector, context, choice);
     Ok(Box::new(source.map_err(|error| error.to_string())?))
 }
 
@@ -126,9 +124,9 @@ struct ConnectorSource {
 
 impl ConnectorSource {
     /// Reads from an acknowledged subscription.
-    fn new(connector: ProcConnector, host: Host, clock: Arc<dyn Clock>, choice: SourceChoice) -> io::Result<Self> {
-        let whole_until = clock.now().wall;
-        let reader = Reader::new(host, clock);
+    fn new(connector: ProcConnector, context: &SourceContext, choice: SourceChoice) -> io::Result<Self> {
+        let whole_until = context.clock.now().wall;
+        let reader = Reader::new(context);
         Ok(Self {
             connector,
             reader,

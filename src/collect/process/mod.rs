@@ -1,18 +1,22 @@
 //! Process starts: from "this process started a program" to an observation. The sources differ only in how they learn
 //! of it.
 
+pub(super) mod command_line;
 pub mod connector;
 pub mod poll;
 
 use std::io;
 use std::sync::Arc;
 
+use crate::collect::lane::SourceContext;
+use crate::collect::redact::Redactor;
 use crate::model::event::Observation;
 use crate::model::payload::{ExtraDetails, Payload, ProcessCreate};
 use crate::sys::clock::Clock;
 use crate::sys::host::Host;
 use crate::sys::passwd::Passwd;
 use crate::sys::procfs::{self, Stat};
+use command_line::CommandLine;
 
 /// What a source says about a program that was started.
 #[derive(Clone, Debug, Default)]
@@ -29,25 +33,28 @@ pub struct Started {
 pub struct Reader {
     host: Host,
     clock: Arc<dyn Clock>,
+    redactor: Arc<Redactor>,
     users: Passwd,
     serial: u64,
 }
 
 impl Reader {
-    /// Reads below `host`; the first observation has the serial number 0.
-    pub fn new(host: Host, clock: Arc<dyn Clock>) -> Self {
-        Self { users: Passwd::new(host.clone()), host, clock, serial: 0 }
+    /// Reads the machine of `context`; the first observation has the serial number 0.
+    pub fn new(context: &SourceContext) -> Self {
+        let SourceContext { host, clock, redactor, .. } = context.clone();
+        Self { users: Passwd::new(host.clone()), host, clock, redactor, serial: 0 }
     }
 
     /// Makes the observation. What the process left behind is read at once, the shortest-lived first: the command
     /// line ends with the process, the rest stands until the parent has noticed.
     ///
     /// `ExtraDetails`: `CommandLineSource` is `proc`, or `gone` if the process ended before it was read;
-    /// `CommandLineCut` and `CommandLineLength` (bytes, if known) for a long one; `ExecutableDeleted` if the file was
-    /// removed; `ProcessName`, the kernel's short name, if the executable cannot be read.
+    /// what [`CommandLine::describe`] says about it; `ExecutableDeleted` if the file was removed; `ProcessName`, the
+    /// kernel's short name, if the executable cannot be read.
     pub fn observe(&mut self, started: Started) -> Observation {
         let pid = started.pid;
-        let line = procfs::command_line(&self.host, pid);
+        let line = procfs::arguments(&self.host, pid, command_line::LIMIT + 1)
+            .map(|bytes| CommandLine::read(&bytes, &self.redactor));
         let executable = procfs::executable(&self.host, pid);
         let stat = started.stat.or_else(|| procfs::stat(&self.host, pid));
         let user = procfs::user(&self.host, pid);
@@ -61,19 +68,15 @@ impl Reader {
         let line = line.filter(|line| !(line.text.is_empty() && (ended || stat.as_ref().is_none_or(Stat::is_dead))));
         note("CommandLineSource", if line.is_some() { "proc" } else { "gone" }.to_owned());
         let line = line.unwrap_or_default();
-        if line.cut {
-            note("CommandLineCut", "true".to_owned());
-            if let Some(length) = stat.as_ref().and_then(|s| s.arguments) {
-                // The last argument's end is not part of the line.
-                note("CommandLineLength", length.saturating_sub(1).to_string());
-            }
-        }
         if let (Err(_), Some(stat)) = (&executable, &stat) {
             note("ProcessName", stat.name.clone());
         }
         if executable.as_ref().is_ok_and(|program| program.deleted) {
             note("ExecutableDeleted", "true".to_owned());
         }
+        // The last argument's end is not part of the line.
+        let length = stat.as_ref().and_then(|s| s.arguments).map(|length| length.saturating_sub(1));
+        line.describe(length, &mut details);
         let what = ProcessCreate {
             executable: executable.map(|program| program.path).unwrap_or_default(),
             process_id: pid,
@@ -108,7 +111,7 @@ mod tests {
     fn observe(started: Started) -> ProcessCreate {
         let machine = fixture::machine("board");
         let clock = Arc::new(ManualClock::new("2026-07-01T09:30:00Z".parse().unwrap()));
-        match Reader::new(machine.host.clone(), clock).observe(started).what {
+        match Reader::new(&SourceContext::plain(machine.host.clone(), clock)).observe(started).what {
             Payload::ProcessCreate(p) => p,
             other => panic!("{other:?}"),
         }

@@ -7,7 +7,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Reader, Started};
@@ -16,8 +15,6 @@ use crate::collect::{BATCH, Drained, Loss, Source, SourceChoice, SourceError};
 use crate::model::event::{EventName, Observation};
 use crate::model::event_set::EventSet;
 use crate::model::time::{Mono, Now, Timestamp};
-use crate::sys::clock::Clock;
-use crate::sys::host::Host;
 use crate::sys::procfs::{self, Stat};
 use crate::sys::wake::{WakeFlag, Waker, Woken};
 
@@ -51,9 +48,8 @@ impl Known {
 
 /// Opens the source; all it needs is `/proc`.
 pub(in crate::collect) fn open(context: &SourceContext, _: EventSet, reason: &str) -> Result<Box<dyn Source>, String> {
-    let host = context.host.clone();
-    let choice = lane::choice(NAME, reason, vec![lane::starts(&host, "programs that end within a second", false)]);
-    let source = PollSource::open(host, Arc::clone(&context.clock), choice);
+    let starts = lane::starts(&context.host, "programs that end within a second", false);
+    let source = PollSource::open(context, lane::choice(NAME, reason, vec![starts]));
     Ok(Box::new(source.map_err(|error| error.to_string())?))
 }
 
@@ -73,10 +69,10 @@ struct PollSource {
 
 impl PollSource {
     /// Takes the first look; what is there already is no start.
-    fn open(host: Host, clock: Arc<dyn Clock>, choice: SourceChoice) -> io::Result<Self> {
-        let now = clock.now().mono;
+    fn open(context: &SourceContext, choice: SourceChoice) -> io::Result<Self> {
+        let now = context.clock.now().mono;
         let mut source = Self {
-            reader: Reader::new(host, clock),
+            reader: Reader::new(context),
             choice,
             flag: WakeFlag::new()?,
             known: Known::default(),
@@ -166,13 +162,15 @@ impl Source for PollSource {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::sync::Arc;
 
     use proptest::prelude::*;
 
     use super::*;
     use crate::model::payload::Payload;
-    use crate::sys::clock::ManualClock;
+    use crate::sys::clock::{Clock, ManualClock};
     use crate::sys::files::{private_directory, write_atomic};
+    use crate::sys::host::Host;
 
     fn stat(pid: u32, start: u64, flags: u32) -> Stat {
         Stat { pid, name: "x".into(), state: 'S', parent: 1, flags, start, arguments: None }
@@ -194,6 +192,10 @@ mod tests {
             let root = tempfile::tempdir().unwrap();
             private_directory(&root.path().join("proc")).unwrap();
             Self(root)
+        }
+
+        fn context(&self, clock: Arc<ManualClock>) -> SourceContext {
+            SourceContext::plain(Host::rooted(self.0.path()), clock)
         }
 
         fn process(&self, pid: u32, start: u64, flags: u32) {
@@ -221,7 +223,7 @@ mod tests {
         tree.process(10, 100, 0);
         tree.process(11, 100, 0x40);
         let clock = clock();
-        let mut source = PollSource::open(Host::rooted(tree.0.path()), clock.clone(), choice()).unwrap();
+        let mut source = PollSource::open(&tree.context(clock.clone()), choice()).unwrap();
 
         tree.process(20, 200, 0);
         tree.process(21, 200, 0x0020_0000);
@@ -249,7 +251,7 @@ mod tests {
     fn many_starts_come_in_batches_and_none_is_left_out() {
         let tree = Tree::new();
         let clock = clock();
-        let mut source = PollSource::open(Host::rooted(tree.0.path()), clock.clone(), choice()).unwrap();
+        let mut source = PollSource::open(&tree.context(clock.clone()), choice()).unwrap();
         for pid in 1..=600 {
             tree.process(pid, 1, 0);
         }
@@ -268,7 +270,7 @@ mod tests {
     fn blindness_is_told_once_a_minute_with_its_length() {
         let clock = clock();
         let tree = Tree::new();
-        let mut source = PollSource::open(Host::rooted(tree.0.path()), clock.clone(), choice()).unwrap();
+        let mut source = PollSource::open(&tree.context(clock.clone()), choice()).unwrap();
         let begin = clock.now().wall;
         assert_eq!(source.blindness(false, clock.now()), None);
         assert_eq!(source.blindness(true, clock.now()), None);
@@ -286,7 +288,7 @@ mod tests {
     #[test]
     fn a_call_ends_the_wait() {
         let tree = Tree::new();
-        let mut source = PollSource::open(Host::rooted(tree.0.path()), clock(), choice()).unwrap();
+        let mut source = PollSource::open(&tree.context(clock()), choice()).unwrap();
         source.waker().wake();
         assert_eq!(source.drain(Duration::from_secs(3600), &mut Vec::new()).unwrap(), Drained::default());
     }
