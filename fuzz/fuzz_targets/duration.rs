@@ -32,8 +32,8 @@ fn slow(text: &str) -> Option<Duration> {
     for (part, units) in [(date, "WD"), (time.unwrap_or(""), "HMS")] {
         let (mut number, mut left) = (String::new(), units);
         for c in part.chars() {
-            if c.is_ascii_digit() || c == '.' || c == ',' {
-                number.push(if c == ',' { '.' } else { c });
+            if c.is_ascii_digit() || c == '.' {
+                number.push(c);
                 continue;
             }
             let (_, rest) = left.split_once(c)?;

@@ -24,7 +24,7 @@ const LOGIN: &str = "eventPriorityLogin";
 const SWITCH: &str = "aggregationEnabledProcessCreate";
 
 /// Row, property, member as JSON, our verdict, and whether the published schema accepts it.
-const VALUES: [(&str, &str, &str, Verdict, bool); 52] = [
+const VALUES: [(&str, &str, &str, Verdict, bool); 53] = [
     ("W2-01", HIGH, r#"{"value":"PT8M"}"#, Takes(r#""PT8M""#), true),
     ("W2-01", HIGH, r#"{"value":"PT1.5H"}"#, Takes(r#""PT1.5H""#), true),
     ("W2-01", HIGH, r#"{"value":"P1W"}"#, Takes(r#""P1W""#), true),
@@ -44,6 +44,7 @@ const VALUES: [(&str, &str, &str, Verdict, bool); 52] = [
     ("W2-04", HIGH, r#"{"value":"-PT5M"}"#, Refuses, false),
     ("W2-04", HIGH, r#"{"value":"pt7m"}"#, Refuses, false),
     ("W2-04", HIGH, r#"{"value":"PT1H30"}"#, Refuses, false),
+    ("W2-04", HIGH, r#"{"value":"PT1,5H"}"#, Refuses, false),
     ("W2-04", HIGH, r#"{"value":7}"#, Refuses, false),
     ("W2-05", CACHE, r#"{"value":8192}"#, Takes("8192"), true),
     ("W2-05", CACHE, r#"{"value":8192.0}"#, Takes("8192"), true),
