@@ -164,6 +164,44 @@ fn a_twin_is_judged_key_by_key_in_each_form_it_is_written_down() {
     assert_eq!(state("colour"), "unknown");
 }
 
+/// The lines that are about something else than a default.
+fn told(dir: &TempDir, document: &str) -> String {
+    put(dir, "twin", document, 0o644);
+    let (code, out, _) = check(dir, &["twin"]);
+    assert_eq!(code, Some(0), "{out}");
+    cells(&out.lines().filter(|l| !l.contains("  default  ")).map(|l| l.to_owned() + "\n").collect::<String>())
+}
+
+#[test]
+fn a_null_in_place_of_the_object_does_not_hide_the_older_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let older = r#""azureiot*com^securityAgentConfiguration^1*0*0": {"snapshotFrequency": "PT2H"}"#;
+    insta::assert_snapshot!(told(&dir, &format!("{{\"{OBJECT}\": null, {older}}}")), @r#"
+    KEY | STATE | IN FORCE | GIVEN | EXPECTED
+    snapshotFrequency | applied | PT2H | - | -
+    azureiot*com^securityAgentConfiguration^1*0*0 | outdated | this object | the form from before July 2019 | only the object ms_iotn:urn_azureiot_Security_SecurityAgentConfiguration, with members {"value": …}
+    twin: every given key can be used
+    "#);
+}
+
+#[test]
+fn a_silenced_event_is_shown_as_off_whatever_its_own_key_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let members = r#"{
+        "eventPriorityOperational": {"value": "off"},
+        "eventPriorityMessageStatistics": {"value": "high"},
+        "eventPriorityConfigurationError": {"value": "Off"}
+    }"#;
+    insta::assert_snapshot!(told(&dir, members), @r"
+    KEY | STATE | IN FORCE | GIVEN | EXPECTED
+    eventPriorityConfigurationError | applied | Off | - | -
+    eventPriorityDroppedEventsStatistics | silenced | Off | - | eventPriorityOperational other than Off
+    eventPriorityMessageStatistics | silenced | Off | High | eventPriorityOperational other than Off
+    eventPriorityOperational | applied | Off | - | -
+    twin: every given key can be used
+    ");
+}
+
 #[test]
 fn a_doubtful_twin_is_no_failure() {
     let dir = tempfile::tempdir().unwrap();

@@ -15,7 +15,7 @@ use crate::model::problem::{Problem, ProblemKind};
 use crate::settings::agent_config::AgentConfig;
 use crate::settings::desired::{self, Applied};
 use crate::settings::error::SettingsError;
-use crate::settings::twin_keys::{OBJECT, OLDER_OBJECT, TwinKey};
+use crate::settings::twin_keys::{OBJECT, TwinKey};
 use crate::settings::{Settings, defaults, load, twin_text};
 
 use super::args::Global;
@@ -202,6 +202,29 @@ struct KeyRow {
 }
 
 impl KeyRow {
+    /// A key that was taken as it is, or is not given.
+    fn without_problem(key: TwinKey, given: bool, config: &AgentConfig) -> Self {
+        let own = key.text(config);
+        if let TwinKey::EventPriority(event) = key
+            && config.priority(event) != config.own_priority(event)
+        {
+            return Self {
+                key: key.name(),
+                state: "silenced",
+                in_force: config.priority(event).to_string(),
+                given: if given { own } else { String::new() },
+                expected: format!("{} other than Off", TwinKey::EventPriorityOperational.name()),
+            };
+        }
+        Self {
+            key: key.name(),
+            state: if given { "applied" } else { "default" },
+            in_force: own,
+            given: String::new(),
+            expected: String::new(),
+        }
+    }
+
     fn of(problem: &Problem) -> Self {
         Self {
             key: problem.key.clone(),
@@ -238,21 +261,14 @@ impl KeyRow {
 
 /// Every property, and after them whatever else was found.
 fn key_rows(desired: &Map<String, Value>, object: &str, applied: &Applied) -> Vec<KeyRow> {
-    let members = [object, OLDER_OBJECT].into_iter().find_map(|name| desired.get(name)).and_then(Value::as_object);
+    let object = desired::find(desired, object);
     let mut rows = Vec::new();
     for key in TwinKey::all() {
         let name = key.name();
         let found: Vec<&Problem> = applied.problems.iter().filter(|p| p.key == name).collect();
         if found.is_empty() {
-            let member = members.and_then(|m| m.get(&name));
-            let given = member.map(|m| if m.is_object() { &m["value"] } else { m }).filter(|v| !v.is_null());
-            rows.push(KeyRow {
-                key: name,
-                state: if given.is_some() { "applied" } else { "default" },
-                in_force: key.text(&applied.config),
-                given: String::new(),
-                expected: String::new(),
-            });
+            let given = object.is_some_and(|object| object.gives(key));
+            rows.push(KeyRow::without_problem(key, given, &applied.config));
         }
         rows.extend(found.into_iter().map(KeyRow::of));
     }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use crate::model::event::EventName;
 use crate::model::units::{ByteSize, IsoDuration, Priority};
 
+use super::defaults::OPERATIONAL_EVENTS;
+
 /// Everything the twin can change. Absent keys hold their published default (see [`super::defaults`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentConfig {
@@ -18,7 +20,7 @@ pub struct AgentConfig {
     pub max_local_cache_size: ByteSize,
     /// Upper bound of one message's body.
     pub max_message_size: ByteSize,
-    /// The priority of each event type; `eventPriorityOperational` = `Off` is already folded in.
+    /// What `eventPriority…` of each event type says; what it comes to is [`AgentConfig::priority`].
     pub priorities: BTreeMap<EventName, Priority>,
     /// `eventPriorityOperational`, if given: `Off` silences the three operational events.
     pub operational: Option<Priority>,
@@ -51,10 +53,22 @@ pub struct BaselineCustomChecks {
 }
 
 impl AgentConfig {
-    /// The priority of an event type.
+    /// The priority of an event type: its own, unless it is silenced.
     #[must_use]
     pub fn priority(&self, event: EventName) -> Priority {
+        if self.silenced(event) { Priority::Off } else { self.own_priority(event) }
+    }
+
+    /// What the event type's own key says, silenced or not.
+    #[must_use]
+    pub fn own_priority(&self, event: EventName) -> Priority {
         self.priorities.get(&event).copied().unwrap_or(Priority::Low)
+    }
+
+    /// Whether `eventPriorityOperational` = `Off` switches this event type off, whatever its own key says.
+    #[must_use]
+    pub fn silenced(&self, event: EventName) -> bool {
+        self.operational == Some(Priority::Off) && OPERATIONAL_EVENTS.contains(&event)
     }
 
     /// The aggregation of an event type, if it is on.

@@ -10,7 +10,6 @@ use serde_json::{Map, Value};
 
 use crate::model::message::BILLING_STEP;
 use crate::model::problem::{Problem, ProblemKind};
-use crate::model::units::Priority;
 
 use super::agent_config::AgentConfig;
 use super::defaults;
@@ -39,10 +38,10 @@ pub struct Applied {
 #[must_use]
 pub fn apply(desired: &Map<String, Value>, object: &str, in_force: &AgentConfig) -> Applied {
     let mut config = AgentConfig::default();
-    let Some((name, form, found)) = find(desired, object) else {
+    let Some(Found { name, form, what }) = find(desired, object) else {
         return Applied { config, problems: Vec::new(), object_found: false };
     };
-    let members = match found {
+    let members = match what {
         Value::Object(members) => members,
         other => {
             let problem = Problem {
@@ -72,11 +71,6 @@ pub fn apply(desired: &Map<String, Value>, object: &str, in_force: &AgentConfig)
             });
         }
     }
-    if config.operational == Some(Priority::Off) {
-        for event in defaults::OPERATIONAL_EVENTS {
-            config.priorities.insert(event, Priority::Off);
-        }
-    }
     problems.extend(doubts(&config));
     problems.extend(unknown(name, members, &known));
     Applied { config, problems, object_found: true }
@@ -84,18 +78,42 @@ pub fn apply(desired: &Map<String, Value>, object: &str, in_force: &AgentConfig)
 
 /// How values stand in the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+pub enum Form {
     /// `"key": {"value": …}`.
     Current,
     /// `"key": …`; the current form is understood as well.
     Older,
 }
 
-/// The object that counts: its name, its form, what it is.
-fn find<'a>(desired: &'a Map<String, Value>, object: &'a str) -> Option<(&'a str, Form, &'a Value)> {
-    [(object, Form::Current), (OLDER_OBJECT, Form::Older)]
-        .into_iter()
-        .find_map(|(name, form)| Some((name, form, desired.get(name).filter(|found| !found.is_null())?)))
+/// The configuration object that counts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Found<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its form.
+    pub form: Form,
+    /// What it is; an object, if it can be used at all.
+    pub what: &'a Value,
+}
+
+impl Found<'_> {
+    /// Whether a value is given for this key; `null`, `{}` and `{"value":null}` give none.
+    #[must_use]
+    pub fn gives(&self, key: TwinKey) -> bool {
+        let member = self.what.get(key.name()).unwrap_or(&Value::Null);
+        let value = if member.is_object() { member.get("value").unwrap_or(&Value::Null) } else { member };
+        !value.is_null()
+    }
+}
+
+/// The object that counts in a desired section: the current one, called `object`, else the older one. `None` if neither
+/// is there; `null` counts as absent.
+#[must_use]
+pub fn find<'a>(desired: &'a Map<String, Value>, object: &'a str) -> Option<Found<'a>> {
+    [(object, Form::Current), (OLDER_OBJECT, Form::Older)].into_iter().find_map(|(name, form)| {
+        let what = desired.get(name).filter(|what| !what.is_null())?;
+        Some(Found { name, form, what })
+    })
 }
 
 /// A word about the older object, if there is one.

@@ -1,6 +1,8 @@
-//! The effective configuration as the reported twin shows it: the same object, the same `{"value": …}` members, with
-//! canonical priorities and the operator's own duration texts, so that a text comparison of desired and reported
-//! succeeds for each key that is in force (protocol reference 1.6).
+//! The effective configuration as the reported twin shows it: the same object, the same `{"value": …}` members, each
+//! with the value that was taken for it, so that a key which differs between desired and reported was refused (protocol
+//! reference 1.6). They are equal up to the canonical form: priorities as `High`, `Low`, `Off`, and 8192 for 8192.0;
+//! durations keep the operator's text. The three event types that `eventPriorityOperational` = `Off` silences show their
+//! own priority.
 
 use serde_json::{Map, Value, json};
 

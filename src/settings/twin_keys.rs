@@ -91,7 +91,8 @@ impl TwinKey {
         }
     }
 
-    /// The value that is in force, as the twin would write it; `None` if there is none.
+    /// The value that was taken or is the default, as the twin would write it; `None` if there is none. Of a priority it
+    /// is the key's own, also while [`AgentConfig::silenced`] keeps it without effect.
     #[must_use]
     pub fn value(self, config: &AgentConfig) -> Option<Value> {
         Some(match self {
@@ -100,7 +101,7 @@ impl TwinKey {
             Self::SnapshotFrequency => config.snapshot_frequency.as_str().into(),
             Self::MaxLocalCacheSize => config.max_local_cache_size.as_u64().into(),
             Self::MaxMessageSize => config.max_message_size.as_u64().into(),
-            Self::EventPriority(event) => config.priority(event).as_str().into(),
+            Self::EventPriority(event) => config.own_priority(event).as_str().into(),
             Self::EventPriorityOperational => config.operational?.as_str().into(),
             Self::AggregationEnabled(event) => config.aggregation.get(&event)?.enabled.into(),
             Self::AggregationInterval(event) => config.aggregation.get(&event)?.interval.as_str().into(),
@@ -111,7 +112,7 @@ impl TwinKey {
         })
     }
 
-    /// The value that is in force, as text; empty if there is none.
+    /// [`TwinKey::value`] as text; empty if there is none.
     #[must_use]
     pub fn text(self, config: &AgentConfig) -> String {
         match self.value(config) {
@@ -134,7 +135,7 @@ impl TwinKey {
             Self::MaxLocalCacheSize => to.max_local_cache_size = from.max_local_cache_size,
             Self::MaxMessageSize => to.max_message_size = from.max_message_size,
             Self::EventPriority(event) => {
-                to.priorities.insert(event, from.priority(event));
+                to.priorities.insert(event, from.own_priority(event));
             }
             Self::EventPriorityOperational => to.operational = from.operational,
             Self::AggregationEnabled(event) => {

@@ -1,9 +1,12 @@
-use proptest::prelude::*;
+mod any;
+mod objects;
+
 use serde_json::json;
 
 use super::super::reported::reported;
 use super::*;
 use crate::model::event::EventName;
+use crate::model::units::Priority;
 use crate::settings::twin_keys::OBJECT;
 
 fn apply(desired: &Map<String, Value>, in_force: &AgentConfig) -> Applied {
@@ -78,17 +81,6 @@ fn every_published_key_is_known_with_its_published_default() {
         let key = TwinKey::all().find(|key| key.name() == *name).unwrap_or_else(|| panic!("{name}"));
         assert_eq!(key.value(&AgentConfig::default()).as_ref(), property.get("default"), "{name}");
     }
-}
-
-#[test]
-fn no_object_means_defaults_and_says_so() {
-    for desired in [json!({}), json!({ "$version": 1 }), json!({ OBJECT: null })] {
-        let applied = apply(desired.as_object().unwrap(), &unusual());
-        assert_eq!(applied, Applied { config: AgentConfig::default(), problems: vec![], object_found: false });
-    }
-    let applied = apply(json!({ OBJECT: [1] }).as_object().unwrap(), &unusual());
-    assert_eq!((applied.config, applied.object_found), (unusual(), true));
-    assert_eq!((applied.problems.len(), applied.problems[0].kind), (1, ProblemKind::TypeMismatch));
 }
 
 #[test]
@@ -200,7 +192,12 @@ fn operational_off_silences_the_three() {
     for event in EventName::ALL {
         let operational = defaults::OPERATIONAL_EVENTS.contains(&event);
         assert_eq!(config.priority(event) == Priority::Off, operational, "{event}");
+        assert_eq!(config.silenced(event), operational, "{event}");
     }
+    // Their own keys are no refusals, so they are reported as they are.
+    let shown = reported(&config);
+    assert_eq!(shown["eventPriorityMessageStatistics"], json!({ "value": "High" }));
+    assert_eq!(shown["eventPriorityConfigurationError"], json!({ "value": "Low" }));
     let high = applied(&json!({ "eventPriorityOperational": { "value": "High" } })).config;
     assert_eq!(high.priority(EventName::MessageStatistics), Priority::Low);
 }
@@ -245,171 +242,6 @@ fn reported_has_every_key_that_has_a_value() {
     let plain = reported(&AgentConfig::default());
     let absent: Vec<String> = TwinKey::all().map(TwinKey::name).filter(|name| !plain.contains_key(name)).collect();
     assert_eq!(absent, ["eventPriorityOperational", "baselineCustomChecksFilePath", "baselineCustomChecksFileHash"]);
-}
-
-fn duration(least: u64, most: u64) -> BoxedStrategy<Value> {
-    prop_oneof![
-        (least..=most).prop_map(|s| json!(format!("PT{s}S"))),
-        (least.div_ceil(60)..=most / 60).prop_map(|m| json!(format!("PT{m}M"))),
-        Just(json!("PT1.5H")),
-        Just(json!("P1DT1H")),
-    ]
-    .boxed()
-}
-
-fn good(key: TwinKey) -> BoxedStrategy<Value> {
-    match key {
-        TwinKey::HighPriorityMessageFrequency | TwinKey::LowPriorityMessageFrequency => duration(1, 365 * 86_400),
-        TwinKey::SnapshotFrequency => duration(5, 365 * 86_400),
-        TwinKey::AggregationInterval(_) => duration(1, 7 * 86_400),
-        TwinKey::MaxLocalCacheSize => (8192_u64..=1 << 30).prop_map(|n| json!(n)).boxed(),
-        TwinKey::MaxMessageSize => (8192_u64..=262_144).prop_map(|n| json!(n)).boxed(),
-        TwinKey::EventPriority(_) | TwinKey::EventPriorityOperational => {
-            prop::sample::select(vec!["High", "low", "OFF"]).prop_map(|p| json!(p)).boxed()
-        }
-        TwinKey::AggregationEnabled(_) | TwinKey::CustomChecksEnabled => any::<bool>().prop_map(|b| json!(b)).boxed(),
-        TwinKey::HubResourceId => "[ -~]{0,40}".prop_map(|s| json!(s)).boxed(),
-        TwinKey::CustomChecksFilePath | TwinKey::CustomChecksFileHash => {
-            "[^\\p{Cc}]{0,40}".prop_map(|s| json!(s)).boxed()
-        }
-    }
-}
-
-/// A section in which any keys are given, each with a value that can be used.
-fn members() -> impl Strategy<Value = Map<String, Value>> {
-    let each: Vec<_> =
-        TwinKey::all().map(|key| prop::option::of(good(key)).prop_map(move |v| (key.name(), v))).collect();
-    each.prop_map(|pairs| pairs.into_iter().filter_map(|(k, v)| Some((k, json!({ "value": v? })))).collect())
-}
-
-/// Any JSON, four levels deep, with texts that tempt the readers.
-fn anything() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        "\\PC{0,12}".prop_map(Value::from),
-        "-?P[0-9.,]{0,4}[YMWD]?T?[0-9.,]{0,22}[HMS]?".prop_map(Value::from),
-        "(?i)(high|low|off|operational)".prop_map(Value::from),
-    ];
-    leaf.prop_recursive(3, 24, 6, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map("(value|\\PC{0,6})", inner, 0..4)
-                .prop_map(|m| Value::Object(m.into_iter().collect())),
-        ]
-    })
-}
-
-fn any_key() -> impl Strategy<Value = TwinKey> {
-    prop::sample::select(TwinKey::all().collect::<Vec<_>>())
-}
-
-proptest! {
-    #[test]
-    fn what_is_reported_is_what_is_in_force(given in members()) {
-        let first = applied(&Value::Object(given));
-        prop_assert!(!first.problems.iter().any(Problem::is_refusal), "{:?}", first.problems);
-        let again = apply(&section(&Value::Object(reported(&first.config))), &unusual());
-        prop_assert_eq!(&again.config, &first.config);
-        prop_assert!(!again.problems.iter().any(Problem::is_refusal));
-        prop_assert_eq!(again.problems, first.problems);
-    }
-
-    #[test]
-    fn a_bad_key_changes_no_neighbour(given in members(), before in members(), key in any_key()) {
-        let in_force = applied(&Value::Object(before)).config;
-        // The value in force of this key silences others by itself.
-        prop_assume!(key != TwinKey::EventPriorityOperational || in_force.operational != Some(Priority::Off));
-        let (mut without, mut with) = (given.clone(), given);
-        without.remove(&key.name());
-        with.insert(key.name(), json!({ "value": [] }));
-        let without = apply(&section(&Value::Object(without)), &in_force).config;
-        let with = apply(&section(&Value::Object(with)), &in_force);
-        prop_assert_eq!(with.problems.iter().filter(|p| p.is_refusal()).count(), 1);
-        for other in TwinKey::all().filter(|other| *other != key) {
-            prop_assert_eq!(other.value(&with.config), other.value(&without), "{}", other.name());
-        }
-    }
-
-    #[test]
-    fn any_json_leaves_a_configuration_within_bounds(
-        pairs in prop::collection::vec((any_key(), anything()), 0..12),
-        wrapped in any::<bool>(),
-        whole in anything(),
-    ) {
-        let member = |v: Value| if wrapped { json!({ "value": v }) } else { v };
-        let object: Map<String, Value> = pairs.into_iter().map(|(k, v)| (k.name(), member(v))).collect();
-        for object in [Value::Object(object), whole] {
-            let applied = apply(&section(&object), &unusual());
-            for problem in &applied.problems {
-                prop_assert!(problem.given.chars().count() <= 200 && problem.key.chars().count() <= 200);
-                prop_assert!(problem.in_force.chars().count() <= 200);
-            }
-            let again = apply(&section(&Value::Object(reported(&applied.config))), &AgentConfig::default());
-            prop_assert!(!again.problems.iter().any(Problem::is_refusal), "{:?}", again.problems);
-            prop_assert_eq!(again.config, applied.config);
-        }
-    }
-
-    #[test]
-    fn any_text_is_read_or_refused(text in "[\\[\\]{}\":,a0-9\\\\ ]{0,60}", bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-        for text in [text.as_bytes(), &bytes] {
-            if let Ok(map) = super::super::twin_text::read(text, 65_536) {
-                let _ = apply(&map, &AgentConfig::default());
-            }
-        }
-    }
-}
-
-#[test]
-fn the_older_form_counts_while_the_current_one_is_absent() {
-    let older = json!({
-        "snapshotFrequency": "PT2H", "maxMessageSizeInBytes": 16384, "eventPriorityLogin": "low",
-        "eventPriorityProcessCreate": {"value": "Off"}, "lowPriorityMessageFrequency": null,
-        "maxLocalCacheSizeInBytes": "much", "eventPriority": "High",
-    });
-    let applied = apply(json!({ OLDER_OBJECT: older }).as_object().unwrap(), &unusual());
-    let text = |key: TwinKey| key.text(&applied.config);
-    assert_eq!(text(TwinKey::SnapshotFrequency), "PT2H");
-    assert_eq!(text(TwinKey::MaxMessageSize), "16384");
-    assert_eq!(text(TwinKey::EventPriority(EventName::Login)), "Low");
-    assert_eq!(text(TwinKey::EventPriority(EventName::ProcessCreate)), "Off");
-    assert_eq!(text(TwinKey::LowPriorityMessageFrequency), "PT5H");
-    assert_eq!(text(TwinKey::MaxLocalCacheSize), text_of_unusual_cache(), "refused: what was in force stays");
-    let found: Vec<(&str, ProblemKind)> = applied.problems.iter().map(|p| (p.key.as_str(), p.kind)).collect();
-    assert_eq!(
-        found,
-        [
-            (OLDER_OBJECT, ProblemKind::Outdated),
-            ("maxLocalCacheSizeInBytes", ProblemKind::TypeMismatch),
-            ("eventPriority", ProblemKind::Unknown)
-        ]
-    );
-}
-
-fn text_of_unusual_cache() -> String {
-    TwinKey::MaxLocalCacheSize.text(&unusual())
-}
-
-#[test]
-fn the_current_form_wins_over_the_older_one() {
-    let both = json!({ OLDER_OBJECT: {"snapshotFrequency": "PT2H"}, OBJECT: {"snapshotFrequency": {"value": "PT3H"}} });
-    let applied = apply(both.as_object().unwrap(), &AgentConfig::default());
-    assert_eq!(applied.config.snapshot_frequency.as_str(), "PT3H");
-    assert_eq!((applied.problems.len(), applied.problems[0].in_force.as_str()), (1, OBJECT));
-    let gone = json!({ OLDER_OBJECT: null, OBJECT: null });
-    let applied = apply(gone.as_object().unwrap(), &unusual());
-    assert_eq!(applied, Applied { config: AgentConfig::default(), problems: vec![], object_found: false });
-}
-
-#[test]
-fn the_object_can_have_another_name() {
-    let desired =
-        json!({ "mine": {"snapshotFrequency": {"value": "PT3H"}}, OBJECT: {"snapshotFrequency": {"value": "PT4H"}} });
-    let applied = super::apply(desired.as_object().unwrap(), "mine", &AgentConfig::default());
-    assert_eq!((applied.config.snapshot_frequency.as_str(), applied.problems.len()), ("PT3H", 0));
 }
 
 #[test]
