@@ -43,8 +43,8 @@ pub enum Change {
 pub struct StoredEvent {
     /// The queue it belongs to.
     pub queue: Queue,
-    /// How many hits it stands for. 0 in all parts but the first of a snapshot that was split: together they are one
-    /// hit.
+    /// How many hits it stands for. 0 in all parts but the first of a snapshot that was split, which follow the first
+    /// one in the same batch: together they are one hit.
     pub hits: u64,
     /// The event's JSON object.
     pub body: String,

@@ -36,9 +36,10 @@ impl Queue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum DropReason {
-    /// The spool reached `maxLocalCacheSizeInBytes` or the disk its minimum of free space; the oldest went.
+    /// The spool reached `maxLocalCacheSizeInBytes` or the disk its minimum of free space; the oldest went, or what was
+    /// too large for the whole of it.
     CacheFull,
-    /// The event alone is larger than a message may be, and could not be split or cut.
+    /// The event alone is larger than a message or a quarter of the cache, and could not be split or cut.
     Oversize,
     /// The stored record could not be read back.
     Corrupt,

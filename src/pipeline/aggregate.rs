@@ -26,7 +26,7 @@ use crate::model::time::{Mono, Now, Timestamp};
 /// The most aggregates that are open at once.
 const MOST_ENTRIES: usize = 4096;
 
-/// The most bytes that they take together.
+/// The most bytes that they take together, however large the cache is.
 const MOST_BYTES: usize = 1024 * 1024;
 
 /// What an entry takes besides its texts, roughly.
@@ -104,8 +104,10 @@ struct Window {
 }
 
 /// All open aggregates, in the order in which they were opened.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Table {
+    /// The most bytes that they take together.
+    most_bytes: usize,
     entries: BTreeMap<u64, Entry>,
     numbers: HashMap<Arc<str>, u64>,
     windows: BTreeMap<EventName, Window>,
@@ -115,6 +117,31 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// Empty, for aggregates that take at most so many bytes together.
+    pub(super) fn new(most_bytes: usize) -> Self {
+        Self {
+            most_bytes: most_bytes.min(MOST_BYTES),
+            entries: BTreeMap::new(),
+            numbers: HashMap::new(),
+            windows: BTreeMap::new(),
+            grown: Vec::new(),
+            next: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Changes the bound; gives those that are beyond it, the oldest first.
+    pub(super) fn bound(&mut self, most_bytes: usize) -> Vec<Entry> {
+        self.most_bytes = most_bytes.min(MOST_BYTES);
+        let mut beyond = Vec::new();
+        while self.bytes > self.most_bytes
+            && let Some(oldest) = self.oldest()
+        {
+            beyond.extend(self.remove(oldest));
+        }
+        beyond
+    }
+
     /// How many are open.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
@@ -154,9 +181,13 @@ impl Table {
 
     /// Takes the oldest one out if another of this size would be too many.
     pub(super) fn make_room(&mut self, entry: &Entry) -> Option<Entry> {
-        let full = self.entries.len() >= MOST_ENTRIES || self.bytes + entry.bytes() > MOST_BYTES;
-        let oldest = *self.entries.keys().next()?;
+        let full = self.entries.len() >= MOST_ENTRIES || self.bytes + entry.bytes() > self.most_bytes;
+        let oldest = self.oldest()?;
         if full { self.remove(oldest) } else { None }
+    }
+
+    fn oldest(&self) -> Option<u64> {
+        self.entries.keys().next().copied()
     }
 
     /// Takes all of one type out, the oldest first.
@@ -265,7 +296,7 @@ mod tests {
     #[test]
     fn the_table_is_bounded_in_entries_and_bytes() {
         let now = Mono::default();
-        let mut table = Table::default();
+        let mut table = Table::new(MOST_BYTES);
         for n in 0..MOST_ENTRIES {
             let new = entry(&n.to_string(), 1);
             assert!(table.make_room(&new).is_none(), "{n}");
@@ -285,7 +316,7 @@ mod tests {
     fn the_one_that_waited_longest_ends_the_window_of_its_type() {
         let minute = |_| Some(Duration::from_secs(60));
         let at = |second| Mono::from_boot(Duration::from_secs(second));
-        let mut table = Table::default();
+        let mut table = Table::new(MOST_BYTES);
         table.insert(entry("a", 1), Duration::from_secs(10), at(100));
         table.insert(entry("b", 1), Duration::from_secs(40), at(100));
         table.insert(entry("c", 1), Duration::from_secs(20), at(100));

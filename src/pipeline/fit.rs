@@ -18,6 +18,9 @@ use crate::settings::agent_config::AgentConfig;
 /// Kept free in each body, so that a root with a longer version text still fits.
 const ROOT_RESERVE: usize = 64;
 
+/// Kept free for what the store writes beside an event.
+const ROW_RESERVE: usize = 64;
+
 /// The most that `Part` and `Parts` add to an item.
 const PART_MARK: usize = 64;
 
@@ -33,11 +36,26 @@ pub fn max_body(config: &AgentConfig) -> usize {
     usize::try_from(config.max_message_size.as_u64()).unwrap_or(usize::MAX).min(LARGEST_BODY)
 }
 
-/// The largest event in bytes: it fits a message of its own.
+/// What is ready and unsent in bytes when messages leave at once: one of them is full, or half of the cache is taken,
+/// which comes first if the cache has no room for two messages.
+#[must_use]
+pub(super) fn full(config: &AgentConfig) -> u64 {
+    let body = u64::try_from(max_body(config)).unwrap_or(u64::MAX);
+    body.min(config.max_local_cache_size.as_u64() / 2)
+}
+
+/// The largest event in bytes: it fits a message of its own, and takes a quarter of the cache at most, so that one event
+/// never drives all others out.
 #[must_use]
 pub fn max_event(config: &AgentConfig) -> usize {
     let root = MessageRoot::new(crate::model::VERSION, AgentId::random());
-    max_body(config).saturating_sub(root.overhead() + ROOT_RESERVE)
+    let message = max_body(config).saturating_sub(root.overhead() + ROOT_RESERVE);
+    message.min(quarter_of_cache(config).saturating_sub(ROW_RESERVE))
+}
+
+/// A quarter of the cache in bytes: the most that one event takes, and the most that all open aggregates take.
+pub(super) fn quarter_of_cache(config: &AgentConfig) -> usize {
+    usize::try_from(config.max_local_cache_size.as_u64() / 4).unwrap_or(usize::MAX)
 }
 
 /// What became of the items of one event.

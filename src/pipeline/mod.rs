@@ -13,8 +13,9 @@
 //! # The account (hits)
 //! - An observation is one hit. An aggregated event stands for as many as it counted.
 //! - A snapshot is one hit. If it was split, its first part carries the hit and the others carry none: when the cache is
-//!   full the oldest goes first, so a snapshot that lost a part to that is booked as dropped.
-//! - An item of a snapshot that fits no message is a dropped hit of its own (`oversize`); the rest of the snapshot goes.
+//!   full the oldest goes first, so a snapshot that lost a part to that is booked as dropped. The spool takes all its
+//!   parts or none.
+//! - An item of a snapshot that fits no event is a dropped hit of its own (`oversize`); the rest of the snapshot goes.
 //! - A type with priority `Off` is not collected. What still arrives from a source that is being closed is kept, in the
 //!   queue that its type had, if it happened before the switch; later ones are not booked, only counted by
 //!   [`Pipeline::ignored`].
@@ -84,7 +85,7 @@ impl Pipeline {
         Self {
             config: config.clone(),
             writer: Writer { zone, max_event: max_event(config) },
-            table: Table::default(),
+            table: Table::new(fit::quarter_of_cache(config)),
             off: BTreeMap::new(),
             ignored: 0,
         }
@@ -131,6 +132,9 @@ impl Pipeline {
             if self.interval(name).is_none() || old.priority(name) != self.config.priority(name) {
                 self.close_all(name, now, &mut changes);
             }
+        }
+        for entry in self.table.bound(fit::quarter_of_cache(config)) {
+            self.close(&entry, now, &mut changes);
         }
         changes
     }

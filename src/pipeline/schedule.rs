@@ -3,7 +3,7 @@
 //!
 //! - The high clock fires with something in High: all of High leaves, and Low fills the last billing step.
 //! - The low clock fires with something in Low: everything leaves.
-//! - More is ready than one message holds: full messages leave at once, whatever the clocks say.
+//! - More is ready than one message holds, or than half of the cache: messages leave at once, whatever the clocks say.
 //! - A clock that fires with nothing to send is restarted, and nothing else happens.
 //!
 //! A clock restarts when its queue has been emptied, so a firing that is interrupted (link lost, window of
@@ -15,7 +15,7 @@ use crate::model::loss::Queue;
 use crate::model::time::Mono;
 use crate::settings::agent_config::AgentConfig;
 
-use super::fit::max_body;
+use super::fit;
 
 /// The shortest time between two firings of a clock: a twin cannot make the agent spin.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -112,7 +112,7 @@ impl Schedule {
             low_fired: false,
             flushing: false,
             turn: Queue::High,
-            full: u64::try_from(max_body(config)).unwrap_or(u64::MAX),
+            full: fit::full(config),
         }
     }
 
@@ -121,7 +121,7 @@ impl Schedule {
     pub fn configure(&mut self, config: &AgentConfig, now: Mono) {
         self.high.change(config.high_priority_message_frequency.length(), now);
         self.low.change(config.low_priority_message_frequency.length(), now);
-        self.full = u64::try_from(max_body(config)).unwrap_or(u64::MAX);
+        self.full = fit::full(config);
     }
 
     /// The next message to send, if there is one. Called again with the new backlog after each message, until `None`;
@@ -190,7 +190,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::units::IsoDuration;
+    use crate::model::units::{ByteSize, IsoDuration};
 
     fn config(high: u64, low: u64) -> AgentConfig {
         AgentConfig {
@@ -228,6 +228,16 @@ mod tests {
             assert_eq!(send.map(|send| send.lead), lead, "{second} {high:?} {low:?}");
             let only_high = second == 10 && lead == Some(High);
             assert_eq!(send.is_none_or(|send| send.all), !only_high || send.is_none(), "{second} {high:?} {low:?}");
+        }
+    }
+
+    #[test]
+    fn a_cache_that_holds_no_full_message_is_emptied_when_it_is_half_full() {
+        let config = AgentConfig { max_local_cache_size: ByteSize::bytes(FULL), ..config(10, 100) };
+        let mut schedule = Schedule::new(&config, at(0));
+        for (bytes, leaves) in [(FULL / 2 - 1, false), (FULL / 2, true)] {
+            let send = schedule.next_send(at(1), &Backlogs { high: (0, 0), low: (9, bytes) });
+            assert_eq!(send.is_some(), leaves, "{bytes}");
         }
     }
 

@@ -233,6 +233,43 @@ fn a_command_line_beyond_the_message_size_is_cut_alone_and_in_an_aggregate() {
 }
 
 #[test]
+fn nothing_is_larger_than_a_quarter_of_a_small_cache() {
+    let small = AgentConfig {
+        max_local_cache_size: ByteSize::bytes(8192),
+        ..config(Priority::Low, None, AgentConfig::default().max_message_size.as_u64())
+    };
+    let (mut pipeline, mut books) = (pipeline(&small), Books::default());
+    books.apply(&pipeline.snapshot(ports(60), now(0)));
+    books.apply(&pipeline.observe(vec![seen(&"x".repeat(9000), 0)], now(0)));
+    assert!(books.events.len() > 4);
+    for event in &books.events {
+        assert!(event.body.len() <= 2048, "{}", event.body.len());
+        assert_valid(&[&event.body]);
+    }
+    assert_eq!((books.balance.high.collected, books.balance.high.dropped_total()), (1, 0));
+    assert!(books.events.last().unwrap().body.contains("\"Truncated.CommandLine\":\"9000\""));
+}
+
+#[test]
+fn open_aggregates_leave_most_of_a_small_cache_to_what_is_finished() {
+    let cache = |bytes| AgentConfig {
+        max_local_cache_size: ByteSize::bytes(bytes),
+        ..config(Priority::Low, Some(3600), PLAIN)
+    };
+    let (mut pipeline, mut books) = (pipeline(&cache(1 << 20)), Books::default());
+    books.apply(&pipeline.observe((0..100).map(|n| seen(&format!("id {n}"), 0)).collect(), now(0)));
+    assert_eq!((books.open.len(), books.events.len()), (100, 0));
+    // A smaller cache closes the oldest, and so does each new one.
+    books.apply(&pipeline.configure(&cache(8192), now(1)));
+    let bytes = |books: &Books| books.open.values().map(|a| a.key.len() + a.state.len()).sum::<usize>();
+    assert!((1..=2048).contains(&bytes(&books)), "{}", bytes(&books));
+    books.apply(&pipeline.observe((100..200).map(|n| seen(&format!("id {n}"), 1)).collect(), now(1)));
+    assert!((1..=2048).contains(&bytes(&books)), "{}", bytes(&books));
+    assert!(books.open.values().all(|open| open.state.contains("id 19")), "the newest stay open");
+    assert_eq!((books.open.len() + books.events.len(), books.collected()), (200, 200));
+}
+
+#[test]
 fn what_cannot_be_made_to_fit_is_booked_as_dropped() {
     let mut pipeline = pipeline(&config(Priority::Low, Some(60), PLAIN));
     let mut books = Books::default();

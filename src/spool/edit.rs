@@ -33,7 +33,7 @@ pub(super) struct Changes {
     pub(super) flights_changed: bool,
     /// A finished High event came in.
     pub(super) urgent: bool,
-    /// Hits dropped to make limits.
+    /// Hits dropped as `CacheFull`, to make room or because there was none to make.
     pub(super) dropped: BTreeMap<Queue, u64>,
 }
 
@@ -59,14 +59,29 @@ impl Edit<'_> {
         ledger.boot_ms = boot_ms(now);
     }
 
-    pub(super) fn apply(&mut self, change: &Change) -> Result<(), SpoolError> {
-        match change {
-            Change::Event(event) => {
+    /// Applies a batch in its order. What cannot be within `limit` even if all went that goes before it is refused, so
+    /// that nothing goes for it.
+    pub(super) fn apply(&mut self, changes: &[Change], limit: u64) -> Result<(), SpoolError> {
+        let mut rest = changes;
+        while let Some((change, later)) = rest.split_first() {
+            rest = later;
+            if let Change::Event(event) = change {
+                let parts = parts_of(event, later);
+                rest = later.get(parts.len()..).unwrap_or_default();
                 self.books().ledger.collect(event.queue, event.hits);
-                self.append(event, event.hits)
+                self.enter(event, event.hits, &parts, limit)?;
+            } else {
+                self.apply_other(change, limit)?;
             }
+        }
+        Ok(())
+    }
+
+    fn apply_other(&mut self, change: &Change, limit: u64) -> Result<(), SpoolError> {
+        match change {
+            Change::Event(_) => Ok(()),
             Change::Aggregate(aggregate) => self.grow(aggregate),
-            Change::Close { key, event } => self.finish_aggregate(key, event),
+            Change::Close { key, event } => self.finish_aggregate(key, event, limit),
             Change::Discard { key, reason } => self.discard(key, *reason),
             Change::Drop { queue, hits, reason } => {
                 let ledger = &mut self.books().ledger;
@@ -82,6 +97,30 @@ impl Edit<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Stores an event with its parts, all or none: a snapshot that lacks one is of little use, and is one hit.
+    fn enter(&mut self, event: &StoredEvent, hits: u64, parts: &[&StoredEvent], limit: u64) -> Result<(), SpoolError> {
+        let sizes = [event].into_iter().chain(parts.iter().copied()).map(|e| cost(e.body.len() as u64));
+        if sizes.fold(0, u64::saturating_add) > self.room(event.queue, limit) {
+            self.lose(event.queue, hits);
+            return Ok(());
+        }
+        self.append(event, hits)?;
+        parts.iter().try_for_each(|part| self.append(part, part.hits))
+    }
+
+    /// What there is for something new in `queue`, if all goes that [`Edit::shrink_to`] takes before it.
+    fn room(&self, queue: Queue, limit: u64) -> u64 {
+        let Books { held, shelves, .. } = &self.changes.books;
+        let goes = Queue::ALL.into_iter().filter(|other| *other >= queue).map(|q| shelves.of(q).ready.cost);
+        limit.saturating_sub(held.saturating_sub(goes.fold(0, u64::saturating_add)))
+    }
+
+    /// Books hits of `queue` as dropped because the cache is full.
+    fn lose(&mut self, queue: Queue, hits: u64) {
+        self.books().ledger.drop_hits(queue, DropReason::CacheFull, hits);
+        *self.changes.dropped.entry(queue).or_default() += hits;
     }
 
     fn append(&mut self, event: &StoredEvent, hits: u64) -> Result<(), SpoolError> {
@@ -121,7 +160,7 @@ impl Edit<'_> {
         Ok(())
     }
 
-    fn finish_aggregate(&mut self, key: &str, event: &StoredEvent) -> Result<(), SpoolError> {
+    fn finish_aggregate(&mut self, key: &str, event: &StoredEvent, limit: u64) -> Result<(), SpoolError> {
         let before = self.aggregate(key);
         let hits = self.book_growth(before, event.queue, event.hits);
         if let Some(known) = before {
@@ -130,7 +169,7 @@ impl Edit<'_> {
             books.held = books.held.saturating_sub(known.cost);
             self.changes.aggregates.insert(key.to_owned(), None);
         }
-        self.append(event, hits)
+        self.enter(event, hits, &[], limit)
     }
 
     fn discard(&mut self, key: &str, reason: DropReason) -> Result<(), SpoolError> {
@@ -157,9 +196,7 @@ impl Edit<'_> {
             let oldest = self.changes.books.flights.remove(0);
             self.land(&oldest)?;
             for queue in Queue::ALL {
-                let hits = oldest.load.of(queue).hits;
-                self.books().ledger.drop_hits(queue, DropReason::CacheFull, hits);
-                *self.changes.dropped.entry(queue).or_default() += hits;
+                self.lose(queue, oldest.load.of(queue).hits);
             }
         }
         self.changes.dropped.retain(|_, hits| *hits > 0);
@@ -186,8 +223,7 @@ impl Edit<'_> {
         self.remove(queue, &(*cold.start()..=last))?;
         self.leave_shelf(queue, load, last);
         self.books().held = self.changes.books.held.saturating_sub(load.cost);
-        self.books().ledger.drop_hits(queue, DropReason::CacheFull, load.hits);
-        *self.changes.dropped.entry(queue).or_default() += load.hits;
+        self.lose(queue, load.hits);
         Ok(())
     }
 
@@ -342,4 +378,13 @@ impl Edit<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// The parts of `event` at the head of what comes after it: they stand for no hit of their own.
+fn parts_of<'a>(event: &StoredEvent, later: &'a [Change]) -> Vec<&'a StoredEvent> {
+    let part = |change: &'a Change| match change {
+        Change::Event(part) if part.hits == 0 && part.queue == event.queue => Some(part),
+        _ => None,
+    };
+    later.iter().map_while(part).collect()
 }

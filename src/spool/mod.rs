@@ -77,7 +77,8 @@ pub struct SpoolOptions {
 /// What a change of contents cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Hits that were dropped as `CacheFull` to make limits, per queue; queues without a drop are absent.
+    /// Hits that were dropped as `CacheFull`, to make room or because there was none to make, per queue; queues without
+    /// a drop are absent.
     pub dropped: BTreeMap<Queue, u64>,
 }
 
@@ -129,8 +130,9 @@ impl Spool {
     }
 
     /// Stores a batch, whole or not at all, then drops the oldest events if the cache limit is exceeded: Low first, then
-    /// High, then messages in flight. Open aggregates count, but are not dropped. A later `now` moves the start of the
-    /// gap after a crash, as [`Spool::alive`] does.
+    /// High, then messages in flight. Open aggregates count, but are not dropped. An event, or a snapshot with all its
+    /// parts, that would not fit even then is dropped itself, and nothing for it. A later `now` moves the start of the gap
+    /// after a crash, as [`Spool::alive`] does.
     ///
     /// # Errors
     /// Nothing of the batch is stored or booked.
@@ -138,7 +140,7 @@ impl Spool {
         let limit = self.limit();
         self.edit(now, |edit| {
             edit.touch(now);
-            changes.iter().try_for_each(|change| edit.apply(change))?;
+            edit.apply(changes, limit)?;
             edit.shrink_to(limit)?;
             Ok(Applied { dropped: edit.changes.dropped.clone() })
         })

@@ -5,7 +5,8 @@ use crate::spool::record::cost;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Apply(Vec<(Queue, usize)>),
+    /// Events, each with the sizes of its parts.
+    Apply(Vec<(Queue, Vec<usize>)>),
     Grow(u8, Queue, u64),
     Close(u8, Queue),
     Assemble(Queue, Room),
@@ -19,7 +20,9 @@ enum Step {
     Crash,
     CrashInCommit,
     PowerCut,
-    Restart { hot_lost: bool },
+    Restart {
+        hot_lost: bool,
+    },
 }
 
 fn queue() -> impl Strategy<Value = Queue> {
@@ -31,9 +34,19 @@ fn room() -> impl Strategy<Value = Room> {
     (600_usize..4000, 600_usize..4000, riders).prop_map(|(body, alone, riders)| Room { body, alone, riders })
 }
 
+/// Now and then more than the whole cache.
+fn parts() -> impl Strategy<Value = Vec<usize>> {
+    let size = || prop_oneof![0_usize..300, 300_usize..3000];
+    prop_oneof![
+        8 => size().prop_map(|size| vec![size]),
+        1 => prop::collection::vec(size(), 2..5),
+        1 => (3000_usize..40_000).prop_map(|size| vec![size]),
+    ]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => prop::collection::vec((queue(), prop_oneof![0_usize..300, 300_usize..3000]), 1..6).prop_map(Step::Apply),
+        8 => prop::collection::vec((queue(), parts()), 1..6).prop_map(Step::Apply),
         3 => (0_u8..3, queue(), 1_u64..9).prop_map(|(k, q, h)| Step::Grow(k, q, h)),
         2 => (0_u8..3, queue()).prop_map(|(k, q)| Step::Close(k, q)),
         6 => (queue(), room()).prop_map(|(q, limits)| Step::Assemble(q, limits)),
@@ -94,6 +107,18 @@ impl Model {
         account.collected -= hits;
         account.pending -= hits;
         self.collect(to, hits);
+    }
+
+    /// A newcomer with its parts: all of it is stored, or none if it would not fit although all that goes before it went.
+    fn enter(&mut self, queue: Queue, whole: Vec<Stored>, limit: u64) {
+        let (hits, cost) = sum(&whole);
+        let first_to_go = if queue == Queue::Low { &[Queue::Low][..] } else { &Queue::ALL };
+        let going: u64 = first_to_go.iter().filter_map(|queue| self.ready.get(queue)).map(|ready| sum(ready).1).sum();
+        if self.held() - going + cost > limit {
+            self.drop_hits(queue, hits, DropReason::CacheFull);
+        } else {
+            self.ready.entry(queue).or_default().extend(whole);
+        }
     }
 
     fn shrink(&mut self, limit: u64) {
@@ -188,11 +213,15 @@ impl Run {
         match step {
             Step::Apply(events) => {
                 let mut changes = Vec::new();
-                for (queue, size) in events {
-                    let event = self.event(queue, size);
+                for (queue, sizes) in events {
+                    let mut whole = Vec::new();
+                    for (n, size) in sizes.into_iter().enumerate() {
+                        let event = StoredEvent { hits: u64::from(n == 0), ..self.event(queue, size) };
+                        whole.push((event.hits, event.body.clone()));
+                        changes.push(Change::Event(event));
+                    }
                     self.model.collect(queue, 1);
-                    self.model.ready.entry(queue).or_default().push((1, event.body.clone()));
-                    changes.push(Change::Event(event));
+                    self.model.enter(queue, whole, self.board.limit);
                 }
                 self.apply(&changes);
             }
@@ -211,7 +240,7 @@ impl Run {
                 let Some(open) = self.model.aggregates.remove(&key) else { return };
                 self.model.requeue(open.queue, queue, open.hits);
                 let event = StoredEvent { hits: open.hits, ..self.event(queue, 100) };
-                self.model.ready.entry(queue).or_default().push((open.hits, event.body.clone()));
+                self.model.enter(queue, vec![(open.hits, event.body.clone())], self.board.limit);
                 self.apply(&[Change::Close { key: open.key, event }]);
             }
             Step::Assemble(lead, limits) => {
