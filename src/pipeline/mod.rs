@@ -35,7 +35,7 @@ mod fit;
 mod key;
 pub mod schedule;
 #[cfg(test)]
-mod schema;
+pub(crate) mod schema;
 pub mod statistics;
 
 use std::collections::BTreeMap;

@@ -44,8 +44,12 @@ fn validator() -> &'static Validator {
 
 /// Panics with the first violation if a message of these events is not valid.
 pub(super) fn assert_valid<S: AsRef<str>>(events: &[S]) {
-    let body = MessageRoot::new("0.1.0", AgentId::random()).body(events);
-    let message: Value = serde_json::from_str(&body).unwrap();
+    assert_valid_message(&MessageRoot::new("0.1.0", AgentId::random()).body(events));
+}
+
+/// Panics with the first violation if this is no valid message.
+pub(crate) fn assert_valid_message(body: &str) {
+    let message: Value = serde_json::from_str(body).unwrap();
     if let Err(error) = validator().validate(&message) {
         panic!("{error}\nat {}\nin {message:#}", error.instance_path());
     }

@@ -3,6 +3,7 @@ mod any_payload;
 mod books;
 mod conserved;
 mod golden;
+mod queues;
 mod times;
 
 use self::books::Books;

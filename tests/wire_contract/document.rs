@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -23,10 +23,44 @@ fn rows() -> Vec<(String, String, Vec<String>)> {
         .collect()
 }
 
-fn is_test(file: &Path, name: &str) -> bool {
-    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+/// Whether the file has a function of this name that runs as a test: the lines above it, up to the blank one, say so. A
+/// test that is ignored proves nothing here.
+fn is_test(text: &str, name: &str) -> bool {
     let function = format!("fn {name}(");
-    text.lines().any(|line| line.trim_start().trim_start_matches("async ").starts_with(&function))
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let Some(at) = lines.iter().position(|line| line.trim_start_matches("async ").starts_with(&function)) else {
+        return false;
+    };
+    let above: Vec<&str> = lines[..at].iter().rev().copied().take_while(|line| !line.is_empty()).collect();
+    let attribute = |start: &str| above.iter().any(|line| line.starts_with(start));
+    (attribute("#[test]") || attribute("#[tokio::test")) && !attribute("#[ignore")
+}
+
+#[test]
+fn only_what_runs_as_a_test_counts() {
+    let text = "
+        fn helper() {}
+
+        #[test]
+        fn plain() {}
+
+        #[tokio::test(start_paused = true)]
+        async fn waits() {}
+
+        proptest! {
+            /// Each number.
+            #[test]
+            fn any_number(n in 0..3) {}
+
+            fn no_test(n in 0..3) {}
+        }
+
+        #[test]
+        #[ignore = \"needs root\"]
+        fn ignored() {}
+    ";
+    let names = ["helper", "plain", "waits", "any_number", "no_test", "ignored", "absent"];
+    assert_eq!(names.map(|name| is_test(text, name)), [false, true, true, true, false, false, false]);
 }
 
 #[test]
@@ -37,7 +71,8 @@ fn each_row_names_a_test_that_exists() {
         assert!(!promise.is_empty() && !tests.is_empty(), "{number}");
         for test in tests {
             let (file, name) = test.split_once("::").unwrap_or_else(|| panic!("{number}: {test}"));
-            assert!(is_test(&root().join(file), name), "{number}: there is no {test}");
+            let text = fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{test}: {error}"));
+            assert!(is_test(&text, name), "{number}: {test} is no test that runs");
         }
     }
 }

@@ -5,7 +5,9 @@ use jiff::tz::TimeZone;
 use super::*;
 use crate::agent::storage::{RETRY, UNSTORED_GAPS};
 use crate::model::ids::AgentId;
+use crate::model::message::Message;
 use crate::model::units::{ByteSize, IsoDuration};
+use crate::pipeline::schema::assert_valid_message;
 use crate::spool::SpoolOptions;
 use crate::sys::clock::ManualClock;
 
@@ -60,12 +62,17 @@ impl Board {
         self.core.turn(now);
     }
 
-    /// A change that becomes one stored event at once.
+    /// One low event, stored at once.
     fn collect(&mut self) {
-        let event = crate::model::change::StoredEvent { queue: Queue::Low, hits: 1, body: "{}".into() };
-        let now = self.clock.now();
-        self.core.storage.store(vec![Change::Event(event)], now);
-        self.core.turn(now);
+        let at = self.clock.now().wall;
+        self.give(ToCore::Snapshot(Snapshot { name: EventName::SystemInformation, at, items: Vec::new() }));
+    }
+
+    /// The message that the link was given, which must be as published.
+    fn sent(&mut self) -> Message {
+        let Ok(ToHub::Send(message)) = self.link.try_recv() else { panic!("not sent") };
+        assert_valid_message(&message.body);
+        message
     }
 
     /// How long the core would sleep now.
@@ -104,13 +111,13 @@ fn a_state_directory_that_is_gone_hinders_neither_storing_nor_sending() {
     board.collect();
     board.pass(61);
     assert!(board.core.storage.commit_trouble.is_some(), "the commit must fail");
-    let Ok(ToHub::Send(first)) = board.link.try_recv() else { panic!("not sent") };
+    let first = board.sent();
     board.give(ToCore::Delivered(first.id));
     assert!(board.core.storage.commit_trouble.is_some(), "what works is not what failed");
     board.collect();
     assert_eq!(board.core.storage.unstored(), 0, "held in memory only");
     board.pass(1);
-    assert!(matches!(board.link.try_recv(), Ok(ToHub::Send(_))));
+    board.sent();
     assert!(board.sleep() > Duration::ZERO);
     let balance = board.core.storage.spool().balance();
     assert_eq!((balance.low.collected, balance.low.delivered, balance.low.pending), (2, 1, 1));
@@ -122,7 +129,7 @@ fn gaps_and_acknowledgements_wait_for_storage() {
     board.give(ToCore::LinkReady);
     board.collect();
     board.pass(2);
-    let Ok(ToHub::Send(message)) = board.link.try_recv() else { panic!("not sent") };
+    let message = board.sent();
     board.core.storage.retry_at = Some(board.clock.now().mono.after(RETRY));
     board.give(ToCore::Delivered(message.id));
     let at = board.clock.now().wall;
@@ -173,7 +180,7 @@ fn a_changed_time_zone_is_taken_with_the_next_heartbeat() {
         board.pass(10);
         board.give(ToCore::Statistics);
         board.pass(2);
-        let Ok(ToHub::Send(message)) = board.link.try_recv() else { panic!("not sent") };
+        let message = board.sent();
         assert!(message.body.contains(local), "{}", message.body);
         board.give(ToCore::Delivered(message.id));
     }

@@ -19,7 +19,7 @@ fn details() -> BTreeMap<String, String> {
 
 /// Every field of the published schema has a value.
 #[expect(clippy::too_many_lines, reason = "one arm for each event")]
-fn full(name: EventName) -> Payload {
+pub(super) fn full(name: EventName) -> Payload {
     let some = |text: &str| Some(text.to_owned());
     match name {
         EventName::ProcessCreate => {
