@@ -159,4 +159,16 @@ mod tests {
         again.desired(&section(json!({})), 3);
         assert_eq!(*again.config, AgentConfig::default());
     }
+
+    #[test]
+    fn a_doubtful_key_is_in_force_and_told_once_until_it_says_something_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut configuration = Configuration::load(dir.path().to_owned(), OBJECT.to_owned());
+        for (version, size, told) in [(1, 10_000, 1), (2, 10_000, 0), (3, 12_000, 1), (4, 12_288, 0), (5, 12_000, 1)] {
+            let update = configuration.desired(&section(json!({"maxMessageSizeInBytes": {"value": size}})), version);
+            let kinds: Vec<ProblemKind> = update.new_problems.iter().map(|problem| problem.kind).collect();
+            assert_eq!(kinds, vec![ProblemKind::NotOptimal; told], "version {version}");
+            assert_eq!(configuration.config.max_message_size.as_u64(), size);
+        }
+    }
 }

@@ -134,6 +134,22 @@ mod tests {
     }
 
     #[test]
+    fn the_root_has_the_four_published_members_and_no_other() {
+        let agent = AgentId::random();
+        let body = MessageRoot::new("0.1.0", agent).body(&["{\"a\":1}"]);
+        let read: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(
+            read,
+            serde_json::json!({
+                "AgentVersion": "0.1.0",
+                "AgentId": agent.to_string(),
+                "MessageSchemaVersion": "1.0",
+                "Events": [{"a": 1}],
+            })
+        );
+    }
+
+    #[test]
     fn the_size_is_known_before_the_body_is_built() {
         let root = MessageRoot::new("0.1.0", AgentId::random());
         for events in [vec![], vec!["{}"], vec!["{\"a\":1}", "{}", "{\"b\":\"ö\"}"]] {

@@ -104,4 +104,23 @@ fn a_violation_of_the_envelope_or_of_a_payload_is_seen() {
         *bad.pointer_mut(pointer).unwrap() = value;
         assert!(!valid(&bad), "{pointer}");
     }
+    for member in event.as_object().unwrap().keys() {
+        let mut bad = event.clone();
+        bad.as_object_mut().unwrap().remove(member);
+        assert!(!valid(&bad), "without {member}");
+    }
+    for more in ["IsOperational", "ExtraDetails"] {
+        let mut bad = event.clone();
+        bad[more] = json!({});
+        assert!(!valid(&bad), "with {more}");
+    }
+    let message: Value = serde_json::from_str(&root.body(&[event.to_string()])).unwrap();
+    for member in message.as_object().unwrap().keys() {
+        let mut bad = message.clone();
+        bad.as_object_mut().unwrap().remove(member);
+        assert!(!validator().is_valid(&bad), "without {member}");
+    }
+    let mut bad = message;
+    bad["Sequence"] = json!(1);
+    assert!(!validator().is_valid(&bad), "with another member");
 }

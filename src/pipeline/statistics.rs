@@ -154,6 +154,33 @@ mod tests {
     }
 
     #[test]
+    fn each_kind_of_problem_has_its_published_error_type_or_no_event() {
+        for (kind, error_type) in [
+            (ProblemKind::TypeMismatch, Some("TypeMismatch")),
+            (ProblemKind::NotOptimal, Some("NotOptimal")),
+            (ProblemKind::Conflict, Some("Conflict")),
+            (ProblemKind::Outdated, None),
+            (ProblemKind::Unknown, None),
+        ] {
+            let problem = Problem {
+                key: "maxMessageSizeInBytes".into(),
+                kind,
+                given: "10000".into(),
+                expected: "a multiple of 4096".into(),
+                in_force: "10000".into(),
+            };
+            let errors = configuration_errors(&[problem], 0, at(0));
+            let told = errors.first().map(|error| {
+                let Payload::ConfigurationError(error) = &error.what else { panic!() };
+                assert_eq!(error.configuration_name, "maxMessageSizeInBytes");
+                assert_eq!(error.used_configuration, "10000");
+                error.error_type.as_str()
+            });
+            assert_eq!((told, errors.len()), (error_type, usize::from(error_type.is_some())), "{kind:?}");
+        }
+    }
+
+    #[test]
     fn an_unknown_key_is_no_configuration_error() {
         let problem = |kind| Problem {
             key: "maxMessageSizeInBytes".into(),

@@ -5,6 +5,7 @@ mod conserved;
 mod golden;
 mod queues;
 mod times;
+mod value_types;
 
 use self::books::Books;
 use super::schema::assert_valid;

@@ -2,6 +2,7 @@
 
 mod damage;
 mod model_check;
+mod sizes;
 
 use std::fs;
 use std::path::Path;
@@ -221,39 +222,6 @@ fn the_cache_limit_takes_low_first_then_high_then_what_is_in_flight() {
 }
 
 #[test]
-fn what_is_larger_than_the_cache_takes_nothing_else_with_it() {
-    let mut board = Board::new();
-    board.limit = 8 * 1024;
-    let (mut spool, _) = board.open();
-    let kept = [Queue::Low, Queue::High].map(|queue| (0..2).map(move |n| Change::Event(event(queue, n, 900))));
-    spool.apply(&kept.into_iter().flatten().collect::<Vec<_>>(), board.now).unwrap();
-    let flying = spool.assemble(Queue::High, Room::of(1200, Riders::None), &board.root, board.now).unwrap().unwrap();
-    let before = (spool.backlog(Queue::High), spool.backlog(Queue::Low));
-    let close = |event| Change::Close { key: "k".into(), event };
-    let large = |queue, size| Change::Event(event(queue, 9, size));
-    // A list in parts is too large as a whole; the parts are no hits.
-    let part = Change::Event(StoredEvent { hits: 0, ..event(Queue::High, 9, 3000) });
-    for (batch, dropped) in [
-        (vec![large(Queue::High, 9000)], [(Queue::High, 1)]),
-        (vec![large(Queue::Low, 9000)], [(Queue::Low, 1)]),
-        // It would fit if all low events went, but not beside the high ones, which go last.
-        (vec![large(Queue::Low, 6500)], [(Queue::Low, 1)]),
-        (vec![large(Queue::High, 3000), part.clone(), part], [(Queue::High, 1)]),
-        (vec![close(StoredEvent { hits: 4, ..event(Queue::Low, 9, 9000) })], [(Queue::Low, 4)]),
-    ] {
-        let applied = spool.apply(&batch, board.now).unwrap();
-        assert_eq!(applied.dropped, dropped.into());
-        assert_eq!((spool.backlog(Queue::High), spool.backlog(Queue::Low)), before);
-        assert_eq!(spool.in_flight(), [flying.id]);
-        assert!(spool.balance().holds());
-    }
-    assert_eq!(spool.balance().low.dropped, [(DropReason::CacheFull, 6)].into());
-    // What has its place once older ones went still goes in.
-    let applied = spool.apply(&[large(Queue::High, 4500)], board.now).unwrap();
-    assert_eq!((applied.dropped, spool.backlog(Queue::High).records), ([(Queue::Low, 1)].into(), 2));
-}
-
-#[test]
 fn an_oversize_event_does_not_block_the_line() {
     let mut board = Board::new();
     let (mut spool, _) = board.open();
@@ -281,6 +249,31 @@ fn aggregates_book_only_their_growth() {
     assert_eq!(drain(&mut spool, &board, Queue::High), [1]);
     assert_eq!(spool.balance().high.delivered, 6);
     assert!(spool.balance().holds());
+}
+
+#[test]
+fn statistics_count_from_the_last_report_and_the_balance_goes_on() {
+    let mut board = Board::new();
+    let (mut spool, _) = board.open();
+    let report = |spool: &mut Spool, now| spool.apply(&[Change::StatisticsReported], now).unwrap();
+    for _ in 0..2 {
+        for body_len in [0, 4095, 4096, 200_000] {
+            spool.apply(&[add(Queue::High, 1)], board.now).unwrap();
+            let room = Room::of(4096, Riders::None);
+            let message = spool.assemble(Queue::High, room, &board.root, board.now).unwrap().unwrap();
+            spool.acknowledge(message.id, body_len, board.now).unwrap();
+        }
+        spool.note_resend().unwrap();
+        let lost = Change::Drop { queue: Queue::Low, hits: 7, reason: DropReason::RateLimited };
+        spool.apply(&[lost], board.now).unwrap();
+        let seen = spool.statistics();
+        assert_eq!((seen.messages_sent, seen.messages_under_4_kib, seen.messages_failed), (4, 2, 1));
+        assert_eq!((seen.high.collected, seen.low.collected), (4, 7));
+        assert_eq!(seen.low.dropped, [(DropReason::RateLimited, 7)].into());
+        report(&mut spool, board.now);
+        assert_eq!(spool.statistics(), Statistics::default());
+    }
+    assert_eq!((spool.balance().high.delivered, spool.balance().low.collected), (8, 14));
 }
 
 #[test]

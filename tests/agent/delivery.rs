@@ -256,6 +256,11 @@ async fn an_event_that_was_stored_under_a_larger_limit_goes_alone() {
     drop(sockets);
     let version = hub.patch_desired(keys([("maxMessageSizeInBytes", json!(8192))])).unwrap();
     hub.taken(version).await;
+    // Together they are more than one message.
+    for mark in ["before", "beside"] {
+        let version = hub.provoke(mark);
+        hub.taken(version).await;
+    }
     assert_eq!(agent.ask(Request::Flush).await.unwrap(), json!({"flushing": true}));
     let large = hub
         .until("the large event", |seen| {
@@ -271,6 +276,12 @@ async fn an_event_that_was_stored_under_a_larger_limit_goes_alone() {
         (1, &json!("ListeningPorts"))
     );
     agent.books_agree(&mut hub).await;
+    let bodies = hub.seen().iter().filter_map(|what| match what {
+        Happening::Telemetry(message) => Some(message.body.len()),
+        _ => None,
+    });
+    let (above, within): (Vec<usize>, Vec<usize>) = bodies.partition(|size| *size > 8192);
+    assert!(above.len() == 1 && within.len() > 1, "{above:?} {within:?}");
 }
 
 #[tokio::test]

@@ -23,17 +23,22 @@ fn rows() -> Vec<(String, String, Vec<String>)> {
         .collect()
 }
 
-/// Whether the file has a function of this name that runs as a test: the lines above it, up to the blank one, say so. A
-/// test that is ignored proves nothing here.
+/// Whether the file has a function of this name that runs as a test: the attributes above it say so. A test that is
+/// ignored proves nothing here.
 fn is_test(text: &str, name: &str) -> bool {
     let function = format!("fn {name}(");
-    let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    let Some(at) = lines.iter().position(|line| line.trim_start_matches("async ").starts_with(&function)) else {
-        return false;
-    };
-    let above: Vec<&str> = lines[..at].iter().rev().copied().take_while(|line| !line.is_empty()).collect();
-    let attribute = |start: &str| above.iter().any(|line| line.starts_with(start));
-    (attribute("#[test]") || attribute("#[tokio::test")) && !attribute("#[ignore")
+    let (mut runs, mut ignored) = (false, false);
+    for line in text.lines().map(str::trim) {
+        if line.trim_start_matches("async ").starts_with(&function) {
+            return runs && !ignored;
+        } else if line.starts_with("#[") {
+            runs |= line == "#[test]" || line.starts_with("#[tokio::test");
+            ignored |= line.starts_with("#[ignore");
+        } else if !line.starts_with("//") {
+            (runs, ignored) = (false, false);
+        }
+    }
+    false
 }
 
 #[test]
@@ -51,7 +56,6 @@ fn only_what_runs_as_a_test_counts() {
             /// Each number.
             #[test]
             fn any_number(n in 0..3) {}
-
             fn no_test(n in 0..3) {}
         }
 

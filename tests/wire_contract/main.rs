@@ -26,6 +26,14 @@ fn reported(applied: &Applied, key: &str) -> Option<Value> {
     twinward::settings::reported::reported(&applied.config).get(key).cloned()
 }
 
+/// Panics if what is reported of this configuration is not what the published schema wants of a desired one.
+fn assert_reported_is_valid(config: &AgentConfig) {
+    let twin = json!({ "desired": { OBJECT: twinward::settings::reported::reported(config) } });
+    if let Err(error) = twin_validator().validate(&twin) {
+        panic!("{error} at {}\n{twin:#}", error.instance_path());
+    }
+}
+
 /// Judges `{"desired": {…}}` by the published twin schema.
 fn twin_validator() -> jsonschema::Validator {
     schema::of("security_module_twin", "azureiotsecurity_schema.json")

@@ -1,9 +1,12 @@
 //! Group W1: each property of the twin, its default, and another value that takes effect.
 
-use serde_json::{Value, json};
-use twinward::settings::agent_config::AgentConfig;
+use std::collections::BTreeSet;
 
-use super::{judge, reported};
+use serde_json::{Map, Value, json};
+use twinward::settings::agent_config::AgentConfig;
+use twinward::settings::desired;
+
+use super::{OBJECT, assert_reported_is_valid, judge, reported};
 
 /// Row, property, default, another value. A default of null is "not reported".
 const PROPERTIES: [(&str, &str, &str, &str); 30] = [
@@ -58,13 +61,32 @@ fn each_property_has_its_default_and_takes_another_value() {
             applied.problems
         );
         assert_ne!(applied.config, AgentConfig::default(), "{row} {key}");
+        assert_reported_is_valid(&applied.config);
     }
 }
 
 #[test]
 fn the_properties_are_all_that_are_reported() {
-    let all = twinward::settings::twin_keys::TwinKey::all()
-        .map(twinward::settings::twin_keys::TwinKey::name)
-        .collect::<Vec<_>>();
-    assert_eq!(PROPERTIES.map(|(_, key, ..)| key.to_owned()).to_vec(), all);
+    let members = |config: &AgentConfig| twinward::settings::reported::reported(config);
+    let names = |properties: &[(&str, &str, &str, &str)]| -> BTreeSet<String> {
+        properties.iter().map(|(_, key, ..)| (*key).to_owned()).collect()
+    };
+    let with_default: Vec<_> = PROPERTIES.into_iter().filter(|(_, _, default, _)| *default != "null").collect();
+    assert_eq!(
+        members(&AgentConfig::default()).into_iter().map(|(name, _)| name).collect::<BTreeSet<_>>(),
+        names(&with_default)
+    );
+
+    // With another value of each, and with keys that nobody knows.
+    let all = PROPERTIES.iter().map(|(_, key, _, other)| (*key, *other)).chain([("colour", r#""red""#)]);
+    let given: Map<String, Value> =
+        all.map(|(key, other)| (key.to_owned(), json!({ "value": value(other) }))).collect();
+    let section = Map::from_iter([(OBJECT.to_owned(), Value::Object(given.clone()))]);
+    let applied = desired::apply(&section, OBJECT, &AgentConfig::default());
+    let shown = members(&applied.config);
+    assert_eq!(shown.keys().cloned().collect::<BTreeSet<_>>(), names(&PROPERTIES));
+    for (name, member) in shown {
+        assert_eq!(member, given[&name], "{name}");
+    }
+    assert_reported_is_valid(&applied.config);
 }

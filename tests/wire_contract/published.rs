@@ -52,7 +52,9 @@ fn the_default_twin_is_valid_and_changes_nothing() {
 
 #[test]
 fn what_is_reported_is_valid_as_desired() {
-    let reported = twinward::settings::reported::reported(&AgentConfig::default());
-    let twin = json!({ "desired": { OBJECT: reported } });
-    assert!(twin_validator().is_valid(&twin));
+    super::assert_reported_is_valid(&AgentConfig::default());
+    // The judge sees a value that is not as published.
+    let mut reported = twinward::settings::reported::reported(&AgentConfig::default());
+    reported["snapshotFrequency"] = json!({ "value": "PT1,5H" });
+    assert!(!twin_validator().is_valid(&json!({ "desired": { OBJECT: reported } })));
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use twinward::model::problem::ProblemKind;
 use twinward::settings::agent_config::AgentConfig;
 
-use super::{OBJECT, judge, reported, twin_validator};
+use super::{OBJECT, assert_reported_is_valid, judge, reported, twin_validator};
 
 /// What an agent does with a member.
 enum Verdict {
@@ -104,6 +104,7 @@ fn each_value_is_taken_refused_or_the_default() {
         let applied = judge(key, &member, &in_force);
         let about: Vec<_> = applied.problems.iter().filter(|p| p.key == key && p.is_refusal()).collect();
         let shown = reported(&applied, key).unwrap();
+        assert_reported_is_valid(&applied.config);
         match verdict {
             Takes(value) => {
                 assert_eq!(shown["value"], serde_json::from_str::<Value>(value).unwrap(), "{row} {member}");

@@ -124,6 +124,29 @@ fn a_state_directory_that_is_gone_hinders_neither_storing_nor_sending() {
 }
 
 #[test]
+fn a_message_in_flight_comes_again_as_it_was_though_the_limit_is_smaller_now() {
+    let mut board = Board::new();
+    for _ in 0..60 {
+        board.collect();
+    }
+    board.give(ToCore::LinkReady);
+    board.pass(2);
+    let first = board.sent();
+    assert!(first.body.len() > 8192, "{}", first.body.len());
+    board.give(ToCore::LinkDown);
+    let smaller = AgentConfig { max_message_size: ByteSize::bytes(8192), ..(*board.core.config).clone() };
+    board.give(ToCore::Configure(Arc::new(smaller)));
+    for _ in 0..60 {
+        board.collect();
+    }
+    board.give(ToCore::LinkReady);
+    board.pass(2);
+    assert_eq!(board.sent(), first);
+    let next = board.sent();
+    assert!(next.id != first.id && next.body.len() <= 8192, "{}", next.body.len());
+}
+
+#[test]
 fn gaps_and_acknowledgements_wait_for_storage() {
     let mut board = Board::new();
     board.give(ToCore::LinkReady);

@@ -168,6 +168,24 @@ fn a_changed_program_with_the_same_command_line_is_seen() {
     assert_eq!(shown, [(&Value::from("aa"), &Value::from("2")), (&Value::from("bb"), &Value::from("1"))]);
 }
 
+#[test]
+fn details_outside_the_key_are_those_of_the_first_hit() {
+    let mut pipeline = pipeline(&aggregating([Some(60); 3]));
+    let from = |source: &str, second| {
+        let extra_details = [("CommandLineSource".to_owned(), source.to_owned())].into();
+        at(second, Payload::ProcessCreate(ProcessCreate { extra_details, ..process("id") }))
+    };
+    // The second one happened before, and was seen after it.
+    pipeline.observe(vec![from("proc", 5), from("none", 3), from("later", 8)], now(9));
+    let closed = pipeline.flush(now(9));
+    let details = item(&closed[0])["ExtraDetails"].take();
+    assert_eq!((&details["CommandLineSource"], &details["HitCount"]), (&Value::from("proc"), &Value::from("3")));
+    assert_eq!(
+        (&details["StartTimeUtc"], &details["EndTimeUtc"]),
+        (&time(3).utc_text().into(), &time(8).utc_text().into())
+    );
+}
+
 /// An aggregate as version 0.1.0 stored it, found in the spool after an update of the program.
 #[test]
 fn an_aggregate_of_an_earlier_version_goes_on() {

@@ -234,7 +234,7 @@ fn plain() -> AgentConfig {
 }
 
 /// The event of this payload as the pipeline writes it, with an id that stays.
-fn written(what: Payload, id: &str) -> Value {
+pub(super) fn written(what: Payload, id: &str) -> Value {
     let (name, at) = (what.event(), time(0));
     let mut pipeline = pipeline(&plain());
     let changes = match name.category() {
@@ -274,6 +274,30 @@ fn the_full_event_has_every_published_field() {
         let published = schema::payload_fields(name);
         have.sort_unstable();
         assert_eq!(have, published, "{name}");
+    }
+}
+
+/// A snapshot is one event however much it lists; what happened is an event of its own each time.
+#[test]
+fn a_triggered_event_has_one_item_and_a_snapshot_as_many_as_it_found() {
+    for name in EventName::ALL {
+        let at = time(0);
+        let mut pipeline = pipeline(&plain());
+        let changes = match name.category() {
+            Category::Triggered => {
+                let seen = |serial| Observation { at, serial, what: full(name) };
+                pipeline.observe((0..3).map(seen).collect(), now(0))
+            }
+            Category::Periodic => {
+                pipeline.snapshot(Snapshot { name, at, items: (0..3).map(|_| full(name)).collect() }, now(0))
+            }
+        };
+        let items = |change| {
+            let event: Value = serde_json::from_str(&shown(event_body(change))).unwrap();
+            event["Payload"].as_array().unwrap().len()
+        };
+        let expected: &[usize] = if name.category() == Category::Triggered { &[1, 1, 1] } else { &[3] };
+        assert_eq!(changes.iter().map(items).collect::<Vec<_>>(), expected, "{name}");
     }
 }
 

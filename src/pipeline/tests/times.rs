@@ -38,6 +38,23 @@ fn a_time_that_is_not_trusted_is_marked_on_each_item() {
 }
 
 #[test]
+fn each_kind_of_event_has_the_time_that_it_is_about() {
+    let mut pipeline = pipeline(&config(Priority::Low, None, PLAIN));
+    let seen = event(&pipeline.observe(vec![seen("id", 5)], now(9))[0]);
+    assert_eq!(seen["TimestampUTC"], time(5).utc_text(), "when it happened");
+    let taken = event(&pipeline.snapshot(Snapshot { at: time(6), ..ports(2) }, now(9))[0]);
+    assert_eq!(taken["TimestampUTC"], time(6).utc_text(), "when it was taken");
+    pipeline.configure(&config(Priority::Low, Some(60), PLAIN), now(9));
+    pipeline.observe(vec![self::seen("id", 7)], now(9));
+    let closed = event(&pipeline.tick(now(69))[0]);
+    assert_eq!(closed["TimestampUTC"], time(69).utc_text(), "when it was closed");
+    for event in [seen, taken, closed] {
+        let [utc, local] = ["TimestampUTC", "TimestampLocal"].map(|key| event[key].as_str().unwrap());
+        assert_eq!(utc.parse::<jiff::Timestamp>().unwrap(), local.parse().unwrap());
+    }
+}
+
+#[test]
 fn the_mark_of_a_snapshot_in_parts_is_on_each_part() {
     let mut pipeline = pipeline(&config(Priority::Low, None, 8192));
     let parts = pipeline.snapshot(Snapshot { at: Timestamp { trusted: false, ..time(0) }, ..ports(200) }, now(0));

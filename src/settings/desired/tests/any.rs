@@ -89,10 +89,8 @@ proptest! {
         prop_assert!(!first.problems.iter().any(Problem::is_refusal), "{:?}", first.problems);
         for key in TwinKey::all() {
             let shown = reported(&first.config).get(&key.name()).map(|member| member["value"].clone());
-            match given.get(&key.name()) {
-                Some(member) => prop_assert_eq!(shown, Some(canonical(key, &member["value"])), "{}", key.name()),
-                None => prop_assert_eq!(shown, key.value(&AgentConfig::default()), "{}", key.name()),
-            }
+            let taken = given.get(&key.name()).map(|member| canonical(key, &member["value"]));
+            prop_assert_eq!(shown, taken.or_else(|| key.value(&AgentConfig::default())), "{}", key.name());
         }
         let again = apply(&section(&Value::Object(reported(&first.config))), &unusual());
         prop_assert_eq!(&again.config, &first.config);
