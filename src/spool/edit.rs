@@ -33,7 +33,7 @@ pub(super) struct Changes {
     pub(super) flights_changed: bool,
     /// A finished High event came in.
     pub(super) urgent: bool,
-    /// Hits dropped as `CacheFull`, to make room or because there was none to make.
+    /// Hits dropped as `CacheFull`, to make room or for want of it.
     pub(super) dropped: BTreeMap<Queue, u64>,
 }
 

@@ -77,8 +77,7 @@ pub struct SpoolOptions {
 /// What a change of contents cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Hits that were dropped as `CacheFull`, to make room or because there was none to make, per queue; queues without
-    /// a drop are absent.
+    /// Hits dropped as `CacheFull`, to make room or for want of it, per queue; queues without a drop are absent.
     pub dropped: BTreeMap<Queue, u64>,
 }
 
