@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
-use twinward::collect::lane::{self, SourceContext};
+use twinward::collect::lane::{self, Lane, SourceContext};
 use twinward::collect::snapshot::{self, CollectError, SnapshotContext};
 use twinward::collect::{Loss, SNAPSHOTS, Source};
 use twinward::model::event::{Event, EventName, Observation};
+use twinward::model::event_set::EventSet;
 use twinward::model::ids::{AgentId, EventId};
 use twinward::model::message::MessageRoot;
 use twinward::model::payload::{ListeningPort, Payload, ProcessCreate};
@@ -214,6 +215,60 @@ fn the_connector_misses_no_short_lived_process() {
             }
         }
     }
+}
+
+/// Drains until the start of `pid` was seen; gives everything that was seen.
+#[expect(clippy::disallowed_methods, reason = "the test's own end")]
+fn drain_until_started(source: &mut dyn Source, pid: u32) -> Vec<Payload> {
+    let end = Instant::now() + PATIENCE;
+    let mut all: Vec<Observation> = Vec::new();
+    while !all.iter().any(|o| matches!(&o.what, Payload::ProcessCreate(p) if p.process_id == pid)) {
+        assert!(Instant::now() < end, "the start of {pid} was not seen");
+        source.drain(Duration::from_secs(5), &mut all).unwrap();
+    }
+    all.into_iter().map(|o| o.what).collect()
+}
+
+/// Each end has its program and the status that a shell would show, and is told only while it is wanted.
+#[test]
+#[ignore = "needs root; run by CI"]
+#[expect(clippy::disallowed_methods, reason = "the test is about real processes")]
+fn the_connector_sees_how_processes_end() {
+    let _alone = alone();
+    let wanted = settings::ProcessSource::Connector;
+    let context = SourceContext { wanted, ..SourceContext::plain(Host::system(), clock()) };
+    let starts = EventSet::of(&[EventName::ProcessCreate]);
+    let both = starts.with(EventSet::of(&[EventName::ProcessTerminate]));
+    let mut source = lane::open(Lane::Kernel, &context, both).unwrap();
+    let mut expected = Vec::new();
+    let mut seen = Vec::new();
+    for (script, status) in [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137), ("exit 255", 255)] {
+        let script = format!("read -r line; {script}");
+        let mut child = Command::new("/bin/sh").args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
+        // It does not end before its program was seen.
+        seen.extend(drain_until_started(source.as_mut(), child.id()));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        expected.push((child.id(), status));
+    }
+    let last = Marked::start(marker());
+    seen.extend(drain_until_started(source.as_mut(), last.child.id()));
+    let ends: Vec<_> = seen
+        .iter()
+        .filter_map(|what| match what {
+            Payload::ProcessTerminate(p) => Some((p.process_id, p.exit_status, p.executable.starts_with('/'))),
+            _ => None,
+        })
+        .collect();
+    for (pid, status) in expected {
+        assert!(ends.contains(&(pid, status, true)), "{pid}: {ends:?}");
+    }
+
+    source.want(starts).unwrap();
+    drop(Marked::start(marker()));
+    let last = Marked::start(marker());
+    let seen = drain_until_started(source.as_mut(), last.child.id());
+    assert!(seen.iter().all(|what| matches!(what, Payload::ProcessCreate(_))), "{seen:?}");
 }
 
 /// A reader that sleeps while more happens than the kernel's buffer holds is told how much it missed, and when.

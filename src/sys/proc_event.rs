@@ -44,6 +44,8 @@ pub enum ProcEvent {
     Exit {
         /// Its id.
         pid: u32,
+        /// How, as `wait(2)` tells it: the signal in the lowest 7 bits, else the exit code in the 8 bits above.
+        status: u32,
     },
 }
 
@@ -102,8 +104,8 @@ pub fn decode(body: &[u8]) -> Option<Decoded> {
         }
         2 => Some(ProcEvent::Exec { pid: field(1)? }),
         0x8000_0000 => {
-            let (thread, pid) = (field(0)?, field(1)?);
-            (thread == pid).then_some(ProcEvent::Exit { pid })
+            let (thread, pid, status) = (field(0)?, field(1)?, field(2)?);
+            (thread == pid).then_some(ProcEvent::Exit { pid, status })
         }
         _ => None,
     };
@@ -181,7 +183,7 @@ mod tests {
     fn the_three_wanted_events_are_read() {
         assert_eq!(event(1, &[10, 11, 20, 20]), Some(ProcEvent::Fork { parent: 11, child: 20 }));
         assert_eq!(event(2, &[20, 21]), Some(ProcEvent::Exec { pid: 21 }));
-        assert_eq!(event(0x8000_0000, &[20, 20, 256, 17]), Some(ProcEvent::Exit { pid: 20 }));
+        assert_eq!(event(0x8000_0000, &[20, 20, 256, 17]), Some(ProcEvent::Exit { pid: 20, status: 256 }));
         // New and ended threads are not processes; a change of uid is not wanted.
         assert_eq!(event(1, &[10, 11, 21, 20]), None);
         assert_eq!(event(0x8000_0000, &[21, 20]), None);

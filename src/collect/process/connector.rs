@@ -1,58 +1,33 @@
-//! Process starts from the kernel's process connector: each one, at once, or counted as lost.
+//! Process starts and ends from the kernel's process connector: each one, at once, or counted as lost.
+//!
+//! The kernel could leave out what is not wanted (from Linux 6.6 on), but its numbers count what it leaves out: then no
+//! loss could be told from it. So everything is read, and what is not wanted is thrown away here.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use super::family::Family;
 use super::{Reader, Started};
 use crate::collect::lane::{self, SourceContext};
-use crate::collect::{BATCH, Drained, GATHER, Loss, Source, SourceChoice, SourceError};
+use crate::collect::{BATCH, Coverage, Drained, GATHER, Loss, Source, SourceChoice, SourceError};
 use crate::model::event::{EventName, Observation};
 use crate::model::event_set::EventSet;
+use crate::model::payload::Payload;
 use crate::model::time::Timestamp;
 use crate::sys::capabilities::Privileges;
 use crate::sys::host::Host;
 use crate::sys::proc_connector::{ConnectorError, Next, ProcConnector, age};
 use crate::sys::proc_event::ProcEvent;
+use crate::sys::procfs;
 use crate::sys::wake::{WakeFlag, Waker, Woken};
 
 /// The name in `SourceChoice`.
 const NAME: &str = "process connector";
 /// What it gives.
-pub(in crate::collect) const EVENTS: EventSet = EventSet::of(&[EventName::ProcessCreate]);
-/// Parents are remembered for this many processes; those beyond it lose the parent if they end at once.
-const PARENTS: usize = 8192;
+pub(in crate::collect) const EVENTS: EventSet = EventSet::of(&[EventName::ProcessCreate, EventName::ProcessTerminate]);
 /// Events that may be read in one drain without an observation among them; then the caller gets a turn.
 const PATIENCE: usize = 16_384;
-
-/// The parents of the processes that were forked since the start and still live.
-#[derive(Debug, Default)]
-struct Parents(HashMap<u32, u32>);
-
-impl Parents {
-    /// Keeps up with an event; gives the program start, if it is one.
-    fn take(&mut self, event: ProcEvent) -> Option<Started> {
-        match event {
-            ProcEvent::Fork { parent, child } => {
-                if self.0.len() < PARENTS || self.0.contains_key(&child) {
-                    self.0.insert(child, parent);
-                }
-                None
-            }
-            ProcEvent::Exit { pid } => {
-                self.0.remove(&pid);
-                None
-            }
-            ProcEvent::Exec { pid } => Some(Started { pid, parent: self.0.get(&pid).copied(), stat: None }),
-        }
-    }
-
-    /// Exits may be among what was lost: what is remembered cannot be believed any more.
-    fn forget(&mut self) {
-        self.0.clear();
-    }
-}
 
 /// Gathers what was lost until it can be told as one loss.
 #[derive(Debug, Default)]
@@ -89,12 +64,17 @@ fn wall(now: Timestamp, nanoseconds: u64) -> Timestamp {
 }
 
 /// Opens the source, if the kernel acknowledges the subscription.
-pub(in crate::collect) fn open(context: &SourceContext, _: EventSet, _: &str) -> Result<Box<dyn Source>, String> {
+pub(in crate::collect) fn open(context: &SourceContext, events: EventSet, _: &str) -> Result<Box<dyn Source>, String> {
     let host = context.host.clone();
     let connector = ProcConnector::open(context.clock.as_ref()).map_err(|error| explained(&error, &host))?;
     let starts = lane::starts(&host, "command lines of programs that end before they are read", true);
-    let choice = lane::choice(NAME, "the kernel acknowledged the subscription", vec![starts]);
-    let source = ConnectorSource::new(connector, context, choice);
+    let ends = Coverage {
+        event: EventName::ProcessTerminate,
+        cannot_see: "the program of a process that ends before it is read".to_owned(),
+        complete: true,
+    };
+    let choice = lane::choice(NAME, "the kernel acknowledged the subscription", vec![starts, ends]);
+    let source = ConnectorSource::new(connector, context, choice, events);
     Ok(Box::new(source.map_err(|error| error.to_string())?))
 }
 
@@ -116,7 +96,10 @@ struct ConnectorSource {
     reader: Reader,
     choice: SourceChoice,
     flag: WakeFlag,
-    parents: Parents,
+    wanted: EventSet,
+    family: Family,
+    /// What lives is to be read anew.
+    forgotten: bool,
     losing: Losing,
     /// Everything up to here was read.
     whole_until: Timestamp,
@@ -124,7 +107,12 @@ struct ConnectorSource {
 
 impl ConnectorSource {
     /// Reads from an acknowledged subscription.
-    fn new(connector: ProcConnector, context: &SourceContext, choice: SourceChoice) -> io::Result<Self> {
+    fn new(
+        connector: ProcConnector,
+        context: &SourceContext,
+        choice: SourceChoice,
+        wanted: EventSet,
+    ) -> io::Result<Self> {
         let whole_until = context.clock.now().wall;
         let reader = Reader::new(context);
         Ok(Self {
@@ -132,7 +120,10 @@ impl ConnectorSource {
             reader,
             choice,
             flag: WakeFlag::new()?,
-            parents: Parents::default(),
+            wanted,
+            // Whoever starts meanwhile tells of it.
+            family: Family::read(&context.host),
+            forgotten: false,
             losing: Losing::default(),
             whole_until,
         })
@@ -144,17 +135,17 @@ impl ConnectorSource {
             match self.connector.read()? {
                 Next::Empty => return Ok(true),
                 Next::Event(event) => {
-                    if let Some(started) = self.parents.take(event) {
-                        out.push(self.reader.observe(started));
-                        if out.len() - from >= BATCH {
-                            return Ok(false);
-                        }
+                    out.extend(self.take(event));
+                    if out.len() - from >= BATCH {
+                        return Ok(false);
                     }
                 }
                 Next::Lost(hole) => {
                     let now = self.reader.clock().now().wall;
                     self.losing.count(wall(now, hole.after), wall(now, hole.before), hole.count);
-                    self.parents.forget();
+                    // Ends may be among what was lost: what is remembered cannot be believed any more.
+                    self.family = Family::default();
+                    self.forgotten = true;
                 }
                 Next::Overflow => {
                     self.losing.overflow.get_or_insert(self.whole_until);
@@ -162,6 +153,34 @@ impl ConnectorSource {
             }
         }
         Ok(false)
+    }
+
+    /// Keeps up with an event; gives what is wanted of it.
+    fn take(&mut self, event: ProcEvent) -> Option<Observation> {
+        let wants = |event| self.wanted.contains(event);
+        match event {
+            ProcEvent::Fork { parent, child } => {
+                self.family.forked(parent, child);
+                None
+            }
+            ProcEvent::Exec { pid } if wants(EventName::ProcessCreate) => {
+                let parent = self.family.parent(pid);
+                let seen = self.reader.observe(Started { pid, parent, stat: None });
+                if let Payload::ProcessCreate(start) = &seen.what {
+                    self.family.execed(pid, Some(start.executable.as_str()).filter(|program| !program.is_empty()));
+                }
+                Some(seen)
+            }
+            ProcEvent::Exec { pid } => {
+                let program = procfs::executable(self.reader.host(), pid).ok();
+                self.family.execed(pid, program.as_ref().map(|program| program.path.as_str()));
+                None
+            }
+            ProcEvent::Exit { pid, status } => {
+                let program = self.family.ended(pid);
+                wants(EventName::ProcessTerminate).then(|| self.reader.ended(pid, status, program.as_deref()))
+            }
+        }
     }
 
     /// Gathers a batch; `true` if nothing is left to read.
@@ -193,7 +212,8 @@ impl Source for ConnectorSource {
         self.flag.waker()
     }
 
-    fn want(&mut self, _: EventSet) -> Result<(), SourceError> {
+    fn want(&mut self, events: EventSet) -> Result<(), SourceError> {
+        self.wanted = events;
         Ok(())
     }
 
@@ -202,6 +222,9 @@ impl Source for ConnectorSource {
         let now = self.reader.clock().now().wall;
         if emptied {
             self.whole_until = now;
+            if std::mem::take(&mut self.forgotten) {
+                self.family = Family::read(self.reader.host());
+            }
         }
         Ok(Drained { losses: self.losing.tell(emptied, now).into_iter().collect() })
     }
@@ -210,21 +233,6 @@ impl Source for ConnectorSource {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn parents_are_known_while_the_process_lives() {
-        let mut parents = Parents::default();
-        assert!(parents.take(ProcEvent::Fork { parent: 1, child: 50 }).is_none());
-        assert_eq!(parents.take(ProcEvent::Exec { pid: 50 }).unwrap().parent, Some(1));
-        assert!(parents.take(ProcEvent::Exit { pid: 50 }).is_none());
-        assert_eq!(parents.take(ProcEvent::Exec { pid: 50 }).unwrap().parent, None);
-        for child in 0..20_000 {
-            parents.take(ProcEvent::Fork { parent: 1, child });
-        }
-        assert_eq!(parents.0.len(), PARENTS);
-        parents.forget();
-        assert_eq!(parents.take(ProcEvent::Exec { pid: 1 }).unwrap().parent, None);
-    }
 
     fn at(second: i64) -> Timestamp {
         Timestamp::trusted(jiff::Timestamp::from_second(second).unwrap())

@@ -3,6 +3,7 @@
 
 pub(super) mod command_line;
 pub mod connector;
+mod family;
 pub mod poll;
 
 use std::io;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use crate::collect::lane::SourceContext;
 use crate::collect::redact::Redactor;
 use crate::model::event::Observation;
-use crate::model::payload::{ExtraDetails, Payload, ProcessCreate};
+use crate::model::payload::{ExtraDetails, Payload, ProcessCreate, ProcessTerminate};
 use crate::sys::clock::Clock;
 use crate::sys::host::Host;
 use crate::sys::passwd::Passwd;
@@ -86,9 +87,25 @@ impl Reader {
             command_line: line.text,
             extra_details: details,
         };
+        self.number(Payload::ProcessCreate(what))
+    }
+
+    /// Makes the observation of an end. `status` is that of `wait(2)`; the program is unknown if it was never read.
+    pub fn ended(&mut self, pid: u32, status: u32, program: Option<&str>) -> Observation {
+        let what = ProcessTerminate {
+            executable: program.unwrap_or_default().to_owned(),
+            process_id: pid,
+            exit_status: exit_status(status),
+            extra_details: ExtraDetails::new(),
+        };
+        self.number(Payload::ProcessTerminate(what))
+    }
+
+    /// Gives what was seen its time and its number.
+    fn number(&mut self, what: Payload) -> Observation {
         let serial = self.serial;
         self.serial += 1;
-        Observation { at: self.clock.now().wall, serial, what: Payload::ProcessCreate(what) }
+        Observation { at: self.clock.now().wall, serial, what }
     }
 
     /// The machine that is read.
@@ -100,6 +117,12 @@ impl Reader {
     pub fn clock(&self) -> &dyn Clock {
         self.clock.as_ref()
     }
+}
+
+/// The exit code; for an end by a signal 128 plus its number, as shells show it.
+fn exit_status(status: u32) -> i32 {
+    let (signal, code) = (status & 0x7f, (status >> 8) & 0xff);
+    i32::try_from(if signal == 0 { code } else { 128 + signal }).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -129,6 +152,13 @@ mod tests {
         assert_eq!((seen.process_id, seen.parent_process_id), (300, 1));
         assert_eq!((seen.user_id.as_str(), seen.user_name.as_deref()), ("1000", Some("pi")));
         assert_eq!(seen.extra_details, [("CommandLineSource".to_owned(), "proc".to_owned())].into());
+    }
+
+    #[test]
+    fn an_end_has_the_status_that_shells_show() {
+        for (status, shown) in [(0, 0), (0x0100, 1), (0xff00, 255), (9, 137), (0x8b, 139), (15, 143)] {
+            assert_eq!(exit_status(status), shown, "{status:#x}");
+        }
     }
 
     #[test]
