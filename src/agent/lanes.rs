@@ -229,3 +229,109 @@ impl Lanes {
         let _ = timeout(PATIENCE, joined).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::agent::core::ToCore;
+    use crate::collect::lane::SourceContext;
+    use crate::settings::ProcessSource;
+    use crate::sys::clock::ManualClock;
+    use crate::sys::files::private_directory;
+    use crate::sys::host::Host;
+
+    struct Bench {
+        lanes: Lanes,
+        news: mpsc::Receiver<CaptureNews>,
+        from_core: flume::Receiver<ToCore>,
+    }
+
+    /// A machine whose processes can be looked at only.
+    fn bench(root: &std::path::Path, gap_from: Option<Timestamp>) -> Bench {
+        let (core, from_core) = flume::bounded(64);
+        let (sender, news) = mpsc::channel(16);
+        let clock = Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap()));
+        let context = SourceContext { wanted: ProcessSource::Poll, ..SourceContext::plain(Host::rooted(root), clock) };
+        Bench { lanes: Lanes::new(CaptureParts { context, core, news: sender }, gap_from), news, from_core }
+    }
+
+    impl Bench {
+        /// Takes news until it is known of each event how it is collected.
+        async fn settled(&mut self) -> Vec<String> {
+            while self.lanes.health().len() < STREAMS.iter().count() {
+                let news = self.news.recv().await.unwrap();
+                self.lanes.take(news);
+            }
+            let shown = self.lanes.health();
+            shown.into_iter().map(|h| format!("{} {:?} {}", h.event, h.state, h.source)).collect()
+        }
+    }
+
+    fn set(events: &[EventName]) -> EventSet {
+        EventSet::of(events)
+    }
+
+    #[tokio::test]
+    async fn what_the_first_lane_does_not_see_another_one_takes_over() {
+        let root = tempfile::tempdir().unwrap();
+        private_directory(&root.path().join("proc")).unwrap();
+        let since = Timestamp::trusted("2026-11-22T09:00:00Z".parse().unwrap());
+        let mut bench = bench(root.path(), Some(since));
+        bench.lanes.want(set(&[EventName::ProcessCreate, EventName::ProcessTerminate, EventName::ConnectionCreate]));
+        assert!(!bench.lanes.is_settled());
+        let health = bench.settled().await;
+        assert!(bench.lanes.is_settled());
+        assert_eq!(
+            health,
+            [
+                "ProcessCreate Degraded polling /proc",
+                "ProcessTerminate Unavailable ",
+                "ConnectionCreate Degraded socket diagnostics",
+                "Login Off ",
+            ]
+        );
+        let ends = bench.lanes.health().swap_remove(1);
+        assert_eq!(ends.detail, "polling /proc does not see it");
+
+        // The time before counts for both lanes, each for what it sees.
+        let mut gaps: Vec<_> = bench
+            .from_core
+            .drain()
+            .filter_map(|told| match told {
+                ToCore::Gap(gap) => Some((gap.source, gap.start)),
+                _ => None,
+            })
+            .collect();
+        gaps.sort();
+        assert_eq!(gaps, [("ConnectionCreate".to_owned(), since), ("ProcessCreate".to_owned(), since)]);
+
+        bench.lanes.want(set(&[EventName::ProcessCreate]));
+        let health = bench.settled().await;
+        assert_eq!(health[2], "ConnectionCreate Off ");
+        bench.lanes.want(EventSet::NONE);
+        assert!(bench.settled().await.iter().all(|line| line.contains(" Off ")));
+        bench.lanes.shut_down().await;
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_fails_is_tried_again_and_its_gap_goes_on() {
+        let root = tempfile::tempdir().unwrap();
+        let since = Timestamp::trusted("2026-11-22T09:00:00Z".parse().unwrap());
+        let mut bench = bench(root.path(), Some(since));
+        // Without `/proc` there is nothing to look at.
+        bench.lanes.want(set(&[EventName::ProcessCreate]));
+        assert_eq!(bench.settled().await[0], "ProcessCreate Unavailable ");
+        assert!(bench.lanes.retry_at().is_some());
+        private_directory(&root.path().join("proc")).unwrap();
+        // Another wish does not wait for the pause.
+        bench.lanes.want(set(&[EventName::ProcessCreate, EventName::ProcessTerminate]));
+        let opened = bench.news.recv().await.unwrap();
+        bench.lanes.take(opened);
+        assert_eq!(bench.settled().await[0], "ProcessCreate Degraded polling /proc");
+        let Ok(ToCore::Gap(gap)) = bench.from_core.recv() else { panic!("no gap") };
+        assert_eq!((gap.source.as_str(), gap.start), ("ProcessCreate", since));
+        bench.lanes.shut_down().await;
+    }
+}

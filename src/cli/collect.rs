@@ -1,5 +1,7 @@
 //! `twinward collect NAME`: what one collector sees, as a table, or exactly as it would be sent.
 
+mod rows;
+
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +22,7 @@ use crate::collect::{COLLECTORS, Loss, Source};
 use crate::model::event::{Event, EventName, Observation};
 use crate::model::health::HealthState;
 use crate::model::ids::EventId;
-use crate::model::payload::{ListeningPort, Payload, ProcessCreate, SystemInformation};
+use crate::model::payload::{ListeningPort, Payload, SystemInformation};
 use crate::settings;
 use crate::sys::capabilities::{Capability, Privileges};
 use crate::sys::clock::{Clock, SystemClock};
@@ -33,7 +35,7 @@ pub struct Collect {
     /// Event to collect, for example ListeningPorts.
     #[arg(value_name = "NAME", value_parser = event_name)]
     name: EventName,
-    /// How long to follow ProcessCreate: 500ms, 10s, 5m, 2h.
+    /// How long to follow what is streamed: 500ms, 10s, 5m, 2h.
     #[arg(long = "for", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     follow: Duration,
     /// Where process starts are read from.
@@ -122,8 +124,8 @@ impl Collect {
         let (source, health) = lane::open_for(&context, self.name)?;
         say(&format!("source: {} ({})", health.source, health.detail))?;
         say_what_rights_add(host, health.state == HealthState::Ok)?;
-        let total = run_until_done(source, self.follow, json, clock.zone())?;
-        say(&format!("{} starts seen, {} moments of loss", total.seen, total.losses))?;
+        let total = run_until_done(source, self.name, self.follow, json, clock.zone())?;
+        say(&format!("{} events seen, {} moments of loss", total.seen, total.losses))?;
         Ok(exit::OK)
     }
 }
@@ -149,7 +151,13 @@ impl Stop {
 }
 
 /// Reads on a thread of its own until the time is up, Ctrl-C or SIGTERM comes, or the thread ends by itself.
-fn run_until_done(mut source: Box<dyn Source>, follow: Duration, json: bool, zone: TimeZone) -> anyhow::Result<Total> {
+fn run_until_done(
+    mut source: Box<dyn Source>,
+    name: EventName,
+    follow: Duration,
+    json: bool,
+    zone: TimeZone,
+) -> anyhow::Result<Total> {
     let stop = Stop { flag: Arc::new(AtomicBool::new(false)), waker: source.waker() };
     let stopped = Arc::clone(&stop.flag);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -157,7 +165,7 @@ fn run_until_done(mut source: Box<dyn Source>, follow: Duration, json: bool, zon
     let reader = thread::Builder::new().name("collect".to_owned()).spawn(move || {
         // Dropped when the thread ends, whatever the reason.
         let _ended = ended;
-        read(source.as_mut(), &stopped, json, &zone)
+        read(source.as_mut(), name, &stopped, json, &zone)
     })?;
     let waited = runtime.block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -176,11 +184,17 @@ fn run_until_done(mut source: Box<dyn Source>, follow: Duration, json: bool, zon
     total
 }
 
-fn read(source: &mut dyn Source, stopped: &AtomicBool, json: bool, zone: &TimeZone) -> anyhow::Result<Total> {
+fn read(
+    source: &mut dyn Source,
+    name: EventName,
+    stopped: &AtomicBool,
+    json: bool,
+    zone: &TimeZone,
+) -> anyhow::Result<Total> {
     let mut total = Total::default();
     let mut batch = Vec::new();
     if !json {
-        print_lines(std::iter::once(line("TIME", "PID", "PPID", "USER", "COMMAND")))?;
+        print_lines(std::iter::once(rows::heading(name)))?;
     }
     while !stopped.load(Ordering::Acquire) {
         let drained = source.drain(Duration::from_secs(3600), &mut batch)?;
@@ -194,7 +208,7 @@ fn read(source: &mut dyn Source, stopped: &AtomicBool, json: bool, zone: &TimeZo
                 output::json_line(&event(observation).to_value(zone)?)?;
             }
         } else {
-            print_lines(batch.drain(..).filter_map(|observation| row(&observation, zone)))?;
+            print_lines(batch.drain(..).filter_map(|observation| rows::row(&observation, zone)))?;
         }
     }
     Ok(total)
@@ -212,32 +226,7 @@ fn event(observation: Observation) -> Event {
 
 fn loss_line(loss: &Loss) -> String {
     let count = loss.at_most.map_or_else(|| "an unknown number of".to_owned(), |n| format!("at most {n}"));
-    format!("lost {count} starts between {} and {}: {}", loss.start.utc_text(), loss.end.utc_text(), loss.reason)
-}
-
-fn row(observation: &Observation, zone: &TimeZone) -> Option<String> {
-    let Payload::ProcessCreate(seen) = &observation.what else { return None };
-    let local = observation.at.local_text(zone);
-    // Of 2026-11-22T10:30:00.250+01:00 the time of day.
-    let time = local.get(11..23).unwrap_or(&local);
-    let user = seen.user_name.as_deref().unwrap_or(&seen.user_id);
-    Some(line(time, &seen.process_id.to_string(), &seen.parent_process_id.to_string(), user, &command(seen)))
-}
-
-/// What a person wants to read: the command line, else the best that is known.
-fn command(seen: &ProcessCreate) -> String {
-    let name = seen.extra_details.get("ProcessName");
-    if !seen.command_line.is_empty() {
-        seen.command_line.clone()
-    } else if !seen.executable.is_empty() {
-        format!("{} (command line gone)", seen.executable)
-    } else {
-        format!("({} ended before it was read)", name.map_or("program", String::as_str))
-    }
-}
-
-fn line(time: &str, pid: &str, parent: &str, user: &str, command: &str) -> String {
-    format!("{time:<12}  {pid:>7}  {parent:>7}  {:<12}  {}", output::printable(user), output::printable(command))
+    format!("lost {count} events between {} and {}: {}", loss.start.utc_text(), loss.end.utc_text(), loss.reason)
 }
 
 fn print_lines(lines: impl Iterator<Item = String>) -> io::Result<()> {
@@ -327,11 +316,5 @@ mod tests {
     fn an_unknown_name_lists_the_known_ones() {
         let error = event_name("Processes").unwrap_err();
         assert!(COLLECTORS.iter().all(|name| error.contains(name.as_str())), "{error}");
-    }
-
-    #[test]
-    fn a_gone_process_is_shown_as_such() {
-        let gone = ProcessCreate::default();
-        assert_eq!(command(&gone), "(program ended before it was read)");
     }
 }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::connections;
 use super::process::{connector, poll};
 use super::redact::Redactor;
 use super::source::{Coverage, Source, SourceChoice, SourceError};
@@ -22,17 +23,20 @@ use crate::sys::procfs;
 pub enum Lane {
     /// The kernel's own stream of what processes do.
     Kernel,
+    /// Connections, if the source of the first lane sees none.
+    Connections,
 }
 
 impl Lane {
     /// All lanes, the first one first.
-    pub const ALL: [Self; 1] = [Self::Kernel];
+    pub const ALL: [Self; 2] = [Self::Kernel, Self::Connections];
 
     /// The name of its thread.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Kernel => "capture",
+            Self::Connections => "connections",
         }
     }
 
@@ -41,6 +45,7 @@ impl Lane {
     pub const fn events(self) -> EventSet {
         match self {
             Self::Kernel => STREAMS,
+            Self::Connections => EventSet::of(&[EventName::ConnectionCreate]),
         }
     }
 }
@@ -64,6 +69,8 @@ pub struct SourceContext {
     pub clock: Arc<dyn Clock>,
     /// What masks secrets in command lines.
     pub redactor: Arc<Redactor>,
+    /// Whether connections of the machine with itself are told.
+    pub loopback_connections: bool,
 }
 
 impl SourceContext {
@@ -75,12 +82,19 @@ impl SourceContext {
         } else {
             Redactor::off()
         };
-        Self { wanted: settings.process_source, host, clock, redactor: Arc::new(redactor) }
+        Self {
+            wanted: settings.process_source,
+            host,
+            clock,
+            redactor: Arc::new(redactor),
+            loopback_connections: settings.loopback_connections,
+        }
     }
 
     /// The best source of this machine, with the built-in redaction.
     pub fn plain(host: Host, clock: Arc<dyn Clock>) -> Self {
-        Self { wanted: Wanted::Auto, host, clock, redactor: Arc::new(Redactor::new([])) }
+        let redactor = Arc::new(Redactor::new([]));
+        Self { wanted: Wanted::Auto, host, clock, redactor, loopback_connections: false }
     }
 }
 
@@ -89,7 +103,7 @@ type Open = fn(&SourceContext, EventSet, &str) -> Result<Box<dyn Source>, String
 
 /// One way to read a lane.
 struct Candidate {
-    /// Its name in the configuration.
+    /// Its name in the configuration; `Auto` if it has none and is always allowed.
     setting: Wanted,
     /// What it can give.
     events: EventSet,
@@ -102,6 +116,10 @@ const KERNEL: &[Candidate] = &[
     Candidate { setting: Wanted::Poll, events: poll::EVENTS, open: poll::open },
 ];
 
+/// The sources of the lane for connections.
+const CONNECTIONS: &[Candidate] =
+    &[Candidate { setting: Wanted::Auto, events: connections::EVENTS, open: connections::open }];
+
 /// Opens the source of a lane for these events. May take one second, while the kernel is asked for the process
 /// connector.
 ///
@@ -111,11 +129,13 @@ const KERNEL: &[Candidate] = &[
 pub fn open(lane: Lane, context: &SourceContext, events: EventSet) -> Result<Box<dyn Source>, SourceError> {
     let candidates = match lane {
         Lane::Kernel => KERNEL,
+        Lane::Connections => CONNECTIONS,
     };
     let mut tried = Vec::new();
     for candidate in candidates {
-        let chosen = candidate.setting == context.wanted;
-        if candidate.events.and(events).is_empty() || !(chosen || context.wanted == Wanted::Auto) {
+        let free = candidate.setting == Wanted::Auto || context.wanted == Wanted::Auto;
+        let chosen = !free && candidate.setting == context.wanted;
+        if candidate.events.and(events).is_empty() || !(chosen || free) {
             continue;
         }
         let why = if chosen { "chosen by collect.process_source".to_owned() } else { tried.join("; ") };

@@ -6,25 +6,12 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 
+use super::owners::{self, Owners};
 use super::snapshot::{CollectError, Found};
 use crate::model::event::EventName;
 use crate::model::payload::{ExtraDetails, ListeningPort, Payload};
 use crate::sys::host::Host;
-use crate::sys::procfs;
 use crate::sys::sockets::{self, BoundSocket, SOCKET_LIMIT, Transport};
-
-/// Who holds a socket.
-struct Owner {
-    pid: u32,
-    executable: Option<String>,
-}
-
-/// The owners that were found, and how many processes did not let us look.
-#[derive(Default)]
-struct Owners {
-    by_inode: HashMap<u64, Owner>,
-    closed: usize,
-}
 
 pub(super) fn collect(host: &Host) -> Result<Found, CollectError> {
     let listing = sockets::waiting(host);
@@ -36,11 +23,11 @@ pub(super) fn collect(host: &Host) -> Result<Found, CollectError> {
         });
     }
     let wanted: HashSet<u64> = listing.sockets.iter().map(|s| s.inode).filter(|inode| *inode != 0).collect();
-    let owners = find_owners(host, wanted);
+    let owners = owners::find(host, wanted, &[]);
     let interfaces = interface_names(host, &listing.sockets);
 
     let mut missing = listing.unreadable;
-    let unowned = listing.sockets.iter().filter(|s| s.inode != 0 && !owners.by_inode.contains_key(&s.inode)).count();
+    let unowned = listing.sockets.iter().filter(|s| s.inode != 0 && owners.of(s.inode).is_none()).count();
     if unowned > 0 && owners.closed > 0 {
         missing.push(format!(
             "the process of {unowned} socket(s) is unknown: {} process(es) do not let us read their open files; \
@@ -58,7 +45,7 @@ pub(super) fn collect(host: &Host) -> Result<Found, CollectError> {
 
 fn item(socket: &BoundSocket, owners: &Owners, interfaces: &HashMap<u32, String>) -> ListeningPort {
     let mut details = ExtraDetails::from([("UserId".to_owned(), socket.uid.to_string())]);
-    if let Some(owner) = owners.by_inode.get(&socket.inode) {
+    if let Some(owner) = owners.of(socket.inode) {
         details.insert("Pid".to_owned(), owner.pid.to_string());
         details.extend(owner.executable.clone().map(|path| ("Executable".to_owned(), path)));
     }
@@ -71,35 +58,6 @@ fn item(socket: &BoundSocket, owners: &Owners, interfaces: &HashMap<u32, String>
         remote_port: if socket.remote_port == 0 { "*".to_owned() } else { socket.remote_port.to_string() },
         extra_details: details,
     }
-}
-
-/// Looks through the open files of all processes, the lowest id first, until each wanted socket has an owner.
-fn find_owners(host: &Host, mut wanted: HashSet<u64>) -> Owners {
-    let mut owners = Owners::default();
-    // Without a list of processes nothing can be said about any.
-    let Ok((pids, _)) = procfs::processes(host) else {
-        owners.closed = 1;
-        return owners;
-    };
-    for pid in pids {
-        if wanted.is_empty() {
-            break;
-        }
-        match procfs::socket_inodes(host, pid) {
-            Ok(inodes) => {
-                let mut executable = None;
-                for inode in inodes.into_iter().filter(|inode| wanted.remove(inode)) {
-                    let path: &mut Option<String> =
-                        executable.get_or_insert_with(|| procfs::executable(host, pid).ok().map(|e| e.path));
-                    owners.by_inode.insert(inode, Owner { pid, executable: path.clone() });
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => owners.closed += 1,
-            // It ended meanwhile.
-            Err(_) => {}
-        }
-    }
-    owners
 }
 
 /// Names of the interfaces that sockets are bound to; reads nothing if there are none.

@@ -4,8 +4,10 @@
 //! Each source does no more than say which process did what, and its folder turns that into observations, so that a
 //! new source needs no new path.
 
+mod connections;
 pub mod lane;
 mod listening_ports;
+mod owners;
 mod process;
 pub mod redact;
 pub mod snapshot;
@@ -17,8 +19,13 @@ use crate::model::event::EventName;
 pub use source::{BATCH, Coverage, Drained, GATHER, Loss, Source, SourceChoice, SourceError};
 
 /// The events about the device that this version collects.
-pub const COLLECTORS: &[EventName] =
-    &[EventName::ProcessCreate, EventName::ListeningPorts, EventName::SystemInformation];
+pub const COLLECTORS: &[EventName] = &[
+    EventName::ProcessCreate,
+    EventName::ProcessTerminate,
+    EventName::ConnectionCreate,
+    EventName::ListeningPorts,
+    EventName::SystemInformation,
+];
 
 /// Those of [`COLLECTORS`] that are snapshots.
 pub const SNAPSHOTS: &[EventName] = &[EventName::ListeningPorts, EventName::SystemInformation];

@@ -46,6 +46,8 @@ pub const STORAGE_COMMIT_INTERVAL: &str = "\"60s\"";
 pub const STORAGE_MIN_FREE: &str = "\"64 MiB\"";
 /// `collect.process_source`: the best source depends on the kernel and on the privileges.
 pub const COLLECT_PROCESS_SOURCE: &str = "\"auto\"";
+/// `collect.loopback_connections`: they leave no device, and are the most on many.
+pub const COLLECT_LOOPBACK_CONNECTIONS: &str = "false";
 /// `collect.redact_secrets`: whoever reads events must not learn a password from them.
 pub const COLLECT_REDACT_SECRETS: &str = "true";
 /// `log.level`: state changes, nothing per event.

@@ -173,6 +173,15 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         section: "collect",
+        name: "collect.loopback_connections",
+        form: Form::Switch,
+        default: Some(defaults::COLLECT_LOOPBACK_CONNECTIONS),
+        example: "",
+        help: &["Whether connections of the device with itself (127.0.0.1, ::1) are events too."],
+        hidden: false,
+    },
+    Key {
+        section: "collect",
         name: "collect.redact_secrets",
         form: Form::Switch,
         default: Some(defaults::COLLECT_REDACT_SECRETS),

@@ -167,6 +167,7 @@ struct MergedStorage {
 #[derive(Deserialize)]
 struct MergedCollect {
     process_source: ProcessSource,
+    loopback_connections: bool,
     redact_secrets: bool,
     secret_names: Option<String>,
 }
@@ -227,6 +228,7 @@ fn build(
         },
         collect: Collect {
             process_source: merged.collect.process_source,
+            loopback_connections: merged.collect.loopback_connections,
             redact_secrets: merged.collect.redact_secrets,
             secret_names: words(merged.collect.secret_names.as_deref()),
         },

@@ -142,6 +142,8 @@ pub struct Storage {
 pub struct Collect {
     /// Where process starts are read from.
     pub process_source: ProcessSource,
+    /// Whether connections of the machine with itself are told.
+    pub loopback_connections: bool,
     /// Whether secrets in command lines are masked.
     pub redact_secrets: bool,
     /// Names that tell a secret, besides the built-in ones.

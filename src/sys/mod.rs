@@ -2,6 +2,7 @@
 
 pub mod capabilities;
 pub mod clock;
+pub mod connections;
 pub mod files;
 #[cfg(test)]
 pub(crate) mod fixture;

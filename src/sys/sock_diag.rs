@@ -24,8 +24,8 @@ use super::netlink::{self, FLAG_DUMP, FLAG_DUMP_INTERRUPTED, Received, Socket, u
 use super::sockets::{BoundSocket, SOCKET_LIMIT, Transport};
 use super::wake::{WakeFlag, Woken};
 
-const BY_FAMILY: u16 = 20;
-const LISTENS: u32 = 1 << 10;
+pub(super) const BY_FAMILY: u16 = 20;
+pub(super) const LISTENS: u32 = 1 << 10;
 const ANY_STATE: u32 = u32::MAX;
 const V4: u8 = 2;
 const V6: u8 = 10;
@@ -41,11 +41,24 @@ const TRIES: u32 = 3;
 /// # Errors
 /// The kernel has no diagnostics for it (`NotFound`, `Unsupported`), or a sandbox forbids netlink.
 pub fn waiting(transport: Transport) -> io::Result<Vec<BoundSocket>> {
+    let states = if transport.is_tcp() { LISTENS } else { ANY_STATE };
     let socket = Socket::open(SOCK_DIAG, 0)?;
+    list(&socket, transport, states, |body| decode(body, transport))
+}
+
+/// Dumps the sockets of one table that are in one of `states`, as far as `decode` wants them; at most one more than
+/// [`SOCKET_LIMIT`].
+pub(super) fn list<T>(
+    socket: &Socket,
+    transport: Transport,
+    states: u32,
+    decode: impl Fn(&[u8]) -> Option<T>,
+) -> io::Result<Vec<T>> {
     let mut last = Vec::new();
-    for sequence in 1..=TRIES {
-        socket.send(&netlink::request(BY_FAMILY, FLAG_DUMP, sequence, &question(transport)))?;
-        let (sockets, disturbed) = dump(&socket, transport, sequence)?;
+    for _ in 0..TRIES {
+        let sequence = fastrand::u32(1..);
+        socket.send(&netlink::request(BY_FAMILY, FLAG_DUMP, sequence, &question(transport, states)))?;
+        let (sockets, disturbed) = dump(socket, sequence, &decode)?;
         last = sockets;
         if !disturbed {
             break;
@@ -54,17 +67,15 @@ pub fn waiting(transport: Transport) -> io::Result<Vec<BoundSocket>> {
     Ok(last)
 }
 
-fn question(transport: Transport) -> Vec<u8> {
-    let (family, protocol) = (if transport.is_v6() { V6 } else { V4 }, if transport.is_tcp() { 6 } else { 17 });
-    let states = if transport.is_tcp() { LISTENS } else { ANY_STATE };
-    let mut body = vec![family, protocol, 0, 0];
+fn question(transport: Transport, states: u32) -> Vec<u8> {
+    let mut body = vec![family(transport), if transport.is_tcp() { 6 } else { 17 }, 0, 0];
     body.extend_from_slice(&states.to_ne_bytes());
     body.resize(56, 0);
     body
 }
 
 /// Reads answers up to the end of the dump; also says whether the kernel calls it disturbed.
-fn dump(socket: &Socket, transport: Transport, sequence: u32) -> io::Result<(Vec<BoundSocket>, bool)> {
+fn dump<T>(socket: &Socket, sequence: u32, decode: impl Fn(&[u8]) -> Option<T>) -> io::Result<(Vec<T>, bool)> {
     let flag = WakeFlag::new()?;
     let mut buffer = vec![0; BUFFER];
     let (mut sockets, mut disturbed) = (Vec::new(), false);
@@ -90,42 +101,70 @@ fn dump(socket: &Socket, transport: Transport, sequence: u32) -> io::Result<(Vec
                 netlink::TYPE_ERROR => {
                     return Err(netlink::error_of(&message).unwrap_or_else(|| io::ErrorKind::InvalidData.into()));
                 }
-                BY_FAMILY if sockets.len() <= SOCKET_LIMIT => sockets.extend(decode(message.body, transport)),
+                BY_FAMILY if sockets.len() <= SOCKET_LIMIT => sockets.extend(decode(message.body)),
                 _ => {}
             }
         }
     }
 }
 
-/// Decodes one answer; `None` if it is cut short, or no waiting socket of this table.
-#[must_use]
-pub fn decode(body: &[u8], transport: Transport) -> Option<BoundSocket> {
-    let (family, state) = (*body.first()?, *body.get(1)?);
-    if family != if transport.is_v6() { V6 } else { V4 }
-        || (transport.is_tcp() && 1_u32.checked_shl(state.into())? != LISTENS)
-    {
+/// The kernel's number of the address family.
+const fn family(transport: Transport) -> u8 {
+    if transport.is_v6() { V6 } else { V4 }
+}
+
+/// What every answer has: who talks to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ends {
+    pub(super) state: u8,
+    pub(super) local: IpAddr,
+    pub(super) local_port: u16,
+    pub(super) remote: IpAddr,
+    pub(super) remote_port: u16,
+    pub(super) interface: u32,
+    /// Names the socket for ever.
+    pub(super) cookie: u64,
+    pub(super) uid: u32,
+    pub(super) inode: u32,
+}
+
+/// Reads an answer about a socket of this family; `None` if it is cut short or of another one.
+pub(super) fn ends(body: &[u8], v6: bool) -> Option<Ends> {
+    if *body.first()? != if v6 { V6 } else { V4 } {
         return None;
     }
     let address = |offset: usize| {
         let bytes = body.get(offset..)?;
-        Some(if transport.is_v6() {
+        Some(if v6 {
             IpAddr::V6(Ipv6Addr::from(*bytes.first_chunk::<16>()?))
         } else {
             IpAddr::V4(Ipv4Addr::from(*bytes.first_chunk::<4>()?))
         })
     };
     let port = |offset: usize| body.get(offset..)?.first_chunk().map(|b| u16::from_be_bytes(*b));
-    let local_port = port(4)?;
-    let found = BoundSocket {
-        transport,
+    Some(Ends {
+        state: *body.get(1)?,
         local: address(8)?,
-        local_port,
+        local_port: port(4)?,
         remote: address(24)?,
         remote_port: port(6)?,
         interface: u32_at(body, 40)?,
+        cookie: u64::from(u32_at(body, 44)?) | u64::from(u32_at(body, 48)?) << 32,
         uid: u32_at(body, 64)?,
-        inode: u64::from(u32_at(body, 68)?),
-    };
+        inode: u32_at(body, 68)?,
+    })
+}
+
+/// Decodes one answer; `None` if it is cut short, or no waiting socket of this table.
+#[must_use]
+pub fn decode(body: &[u8], transport: Transport) -> Option<BoundSocket> {
+    let ends = ends(body, transport.is_v6())?;
+    if transport.is_tcp() && 1_u32.checked_shl(ends.state.into())? != LISTENS {
+        return None;
+    }
+    let Ends { local, local_port, remote, remote_port, interface, uid, inode, .. } = ends;
+    let found =
+        BoundSocket { transport, local, local_port, remote, remote_port, interface, uid, inode: u64::from(inode) };
     (local_port != 0).then_some(found)
 }
 

@@ -63,6 +63,7 @@ fn an_empty_file_takes_every_default() {
     storage.commit_interval=1m
     storage.min_free_bytes=64 MiB
     collect.process_source=auto
+    collect.loopback_connections=false
     collect.redact_secrets=true
     collect.secret_names=
     log.level=info
