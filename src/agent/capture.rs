@@ -11,15 +11,20 @@ use flume::Sender;
 use tokio::sync::mpsc;
 
 use crate::collect::lane::{self, Lane, SourceContext};
-use crate::collect::{BATCH, Loss, Source, SourceChoice};
+use crate::collect::{BATCH, Loss, Source, SourceChoice, SourceError};
 use crate::model::event_set::EventSet;
 use crate::model::time::Timestamp;
 use crate::sys::wake::Waker;
 
 use super::core::ToCore;
 
-/// Longest wait for something to happen, so that the watchdog sees that the thread lives. A stop wakes it earlier.
+/// Longest wait for something to happen, so that a watchdog sees that the thread lives. A stop wakes it earlier.
 const WAIT: Duration = Duration::from_secs(10);
+
+/// The wait that fits to a watchdog of this length: it looks three times in it.
+pub(super) fn wait_below(watchdog: Option<Duration>) -> Duration {
+    watchdog.map_or(WAIT, |length| WAIT.min(length / 6))
+}
 
 /// Most batches that are read after a stop: a machine that starts programs without pause must not hold it up.
 const LAST_BATCHES: usize = 64;
@@ -40,12 +45,26 @@ pub(super) enum CaptureChange {
     Opened { choice: SourceChoice, waker: Waker },
     /// The thread ended; with a reason unless it was told to stop.
     Ended {
-        failure: Option<String>,
+        failure: Option<Failure>,
         /// Whether the source was open and gave anything.
         worked: bool,
         /// Since when nothing is watched: the start that was given, until the source is open.
         unwatched_since: Option<Timestamp>,
     },
+}
+
+/// Why a thread ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) why: String,
+    /// Whether another try may help.
+    pub(super) retryable: bool,
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        Self { why: error.to_string(), retryable: error.is_retryable() }
+    }
 }
 
 /// What a thread needs.
@@ -54,6 +73,8 @@ pub(super) struct CaptureParts {
     pub(super) context: SourceContext,
     pub(super) core: Sender<ToCore>,
     pub(super) news: mpsc::Sender<CaptureNews>,
+    /// Longest wait for something to happen.
+    pub(super) wait: Duration,
 }
 
 /// What a thread is to watch.
@@ -119,7 +140,7 @@ impl Capture {
                 lane,
                 news: parts.news.clone(),
                 pulse: Arc::clone(&pulse),
-                failure: Some("the collector crashed".into()),
+                failure: Some(Failure { why: "the collector crashed".into(), retryable: true }),
                 worked: false,
                 unwatched_since: gap_from,
             };
@@ -167,7 +188,7 @@ struct Ending {
     lane: Lane,
     news: mpsc::Sender<CaptureNews>,
     pulse: Arc<Pulse>,
-    failure: Option<String>,
+    failure: Option<Failure>,
     worked: bool,
     unwatched_since: Option<Timestamp>,
 }
@@ -185,10 +206,10 @@ impl Drop for Ending {
     }
 }
 
-fn capture(parts: &CaptureParts, desk: &Desk, ending: &mut Ending) -> Result<(), String> {
+fn capture(parts: &CaptureParts, desk: &Desk, ending: &mut Ending) -> Result<(), Failure> {
     let clock = &parts.context.clock;
     let mut watched = desk.order().events;
-    let mut source = lane::open(ending.lane, &parts.context, watched).map_err(|e| e.to_string())?;
+    let mut source = lane::open(ending.lane, &parts.context, watched)?;
     let what = CaptureChange::Opened { choice: source.choice().clone(), waker: source.waker() };
     let opened = clock.now().wall;
     if let Some(start) = ending.unwatched_since.replace(opened) {
@@ -199,7 +220,7 @@ fn capture(parts: &CaptureParts, desk: &Desk, ending: &mut Ending) -> Result<(),
     while !desk.stop.load(Ordering::Relaxed) {
         let order = *desk.order();
         obey(parts, source.as_mut(), order, &mut watched)?;
-        hand_on(parts, source.as_mut(), watched, WAIT)?;
+        hand_on(parts, source.as_mut(), watched, parts.wait)?;
         ending.worked = true;
         ending.unwatched_since = Some(clock.now().wall);
         ending.pulse.turns.fetch_add(1, Ordering::Relaxed);
@@ -214,39 +235,39 @@ fn capture(parts: &CaptureParts, desk: &Desk, ending: &mut Ending) -> Result<(),
 }
 
 /// Watches what is ordered; what was not watched before is a gap from the order on until it is.
-fn obey(parts: &CaptureParts, source: &mut dyn Source, order: Order, watched: &mut EventSet) -> Result<(), String> {
+fn obey(parts: &CaptureParts, source: &mut dyn Source, order: Order, watched: &mut EventSet) -> Result<(), Failure> {
     let before = std::mem::replace(watched, order.events);
     if before == order.events {
         return Ok(());
     }
-    source.want(order.events).map_err(|e| e.to_string())?;
+    source.want(order.events)?;
     let added = source.choice().events().and(order.events.without(before));
     unwatched(parts, added, order.at, parts.context.clock.now().wall)
 }
 
 /// Books a time in which these events were wanted and no source was there for them.
-fn unwatched(parts: &CaptureParts, events: EventSet, start: Timestamp, end: Timestamp) -> Result<(), String> {
+fn unwatched(parts: &CaptureParts, events: EventSet, start: Timestamp, end: Timestamp) -> Result<(), Failure> {
     let reason = "the source was not open".to_owned();
     let loss = Loss { events, start: start.min(end), end, at_most: None, reason };
     loss.gaps(events).try_for_each(|gap| tell(parts, ToCore::Gap(gap)))
 }
 
 /// One drain, and what it gave, to the core, also if the source then broke. Gives the number of observations.
-fn hand_on(parts: &CaptureParts, source: &mut dyn Source, watched: EventSet, wait: Duration) -> Result<usize, String> {
+fn hand_on(parts: &CaptureParts, source: &mut dyn Source, watched: EventSet, wait: Duration) -> Result<usize, Failure> {
     let mut batch = Vec::new();
     let drained = source.drain(wait, &mut batch);
     let count = batch.len();
     if !batch.is_empty() {
         tell(parts, ToCore::Observed(batch))?;
     }
-    for loss in drained.map_err(|e| e.to_string())?.losses {
+    for loss in drained?.losses {
         loss.gaps(watched).try_for_each(|gap| tell(parts, ToCore::Gap(gap)))?;
     }
     Ok(count)
 }
 
-fn tell(parts: &CaptureParts, what: ToCore) -> Result<(), String> {
-    parts.core.send(what).map_err(|_| "the agent is ending".to_owned())
+fn tell(parts: &CaptureParts, what: ToCore) -> Result<(), Failure> {
+    parts.core.send(what).map_err(|_| Failure { why: "the agent is ending".to_owned(), retryable: true })
 }
 
 #[cfg(test)]
@@ -254,7 +275,7 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::collect::{Coverage, Drained, SourceError};
+    use crate::collect::{Coverage, Drained};
     use crate::model::event::{EventName, Observation};
     use crate::model::payload::{Payload, ProcessCreate};
     use crate::settings::ProcessSource;
@@ -270,7 +291,7 @@ mod tests {
         let clock = Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap()));
         let plain = SourceContext::plain(Host::rooted(root), clock);
         let context = SourceContext { wanted: ProcessSource::Poll, ..plain };
-        (CaptureParts { context, core, news }, from_core, from_news)
+        (CaptureParts { context, core, news, wait: WAIT }, from_core, from_news)
     }
 
     fn start(parts: &CaptureParts, gap_from: Option<Timestamp>) -> Capture {

@@ -13,7 +13,7 @@ use crate::model::event_set::EventSet;
 use crate::model::health::{CollectorHealth, HealthState};
 use crate::model::time::Timestamp;
 
-use super::capture::{Capture, CaptureChange, CaptureNews, CaptureParts, Pulse};
+use super::capture::{Capture, CaptureChange, CaptureNews, CaptureParts, Failure, Pulse};
 
 /// Longest pause before a failed source is opened again.
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
@@ -28,7 +28,7 @@ struct Keeper {
     /// The source, once it is open.
     open: Option<SourceChoice>,
     /// Why there is none, since the last try.
-    failure: Option<String>,
+    failure: Option<Failure>,
     wanted: EventSet,
     /// Told that nothing is wanted of it.
     off: bool,
@@ -79,7 +79,11 @@ impl Keeper {
 
     /// Whether it is time to try again, or for the first time.
     fn is_due(&self) -> bool {
-        self.retry_at.is_none_or(|at| at <= Instant::now())
+        match (&self.failure, self.retry_at) {
+            (_, Some(at)) => at <= Instant::now(),
+            (Some(failure), None) => failure.retryable,
+            (None, None) => true,
+        }
     }
 
     fn start(&mut self, parts: &CaptureParts) {
@@ -89,7 +93,7 @@ impl Keeper {
             Ok(capture) => self.running = Some(capture),
             Err(error) => {
                 tracing::error!(lane = self.lane.as_str(), %error, "cannot start the thread of a source");
-                self.failure = Some(error.to_string());
+                self.failure = Some(Failure { why: error.to_string(), retryable: true });
                 self.retry_at = Some(Instant::now() + LONGEST_RETRY);
             }
         }
@@ -120,13 +124,13 @@ impl Keeper {
                     self.gap_from = unwatched_since.or(Some(now));
                     self.failures = if worked { 1 } else { self.failures + 1 };
                     let pause = LONGEST_RETRY.min(Duration::from_secs(1 << self.failures.min(9)));
-                    // What stays as it is, is told once.
-                    if self.failure.as_ref() != Some(&failure) {
-                        let lane = self.lane.as_str();
-                        tracing::warn!(lane, failure, retry_in_seconds = pause.as_secs(), "a source cannot be read");
+                    self.retry_at = failure.retryable.then(|| Instant::now() + pause);
+                    // What stays as it is, is told once; what no source sees is told by those that see the rest.
+                    if failure.retryable && self.failure.as_ref() != Some(&failure) {
+                        let (lane, why) = (self.lane.as_str(), failure.why.as_str());
+                        tracing::warn!(lane, why, retry_in_seconds = pause.as_secs(), "a source cannot be read");
                     }
                     self.failure = Some(failure);
-                    self.retry_at = Some(Instant::now() + pause);
                 }
             }
         }
@@ -214,7 +218,7 @@ impl Lanes {
         // The last lane is the one that had to take over.
         let last = keepers.next_back()?;
         let detail = match (&last.failure, &last.open) {
-            (Some(failure), _) => failure.clone(),
+            (Some(failure), _) => failure.why.clone(),
             (None, Some(choice)) => format!("{} does not see it", choice.name),
             (None, None) => String::new(),
         };
@@ -254,7 +258,11 @@ mod tests {
         let (sender, news) = mpsc::channel(16);
         let clock = Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap()));
         let context = SourceContext { wanted: ProcessSource::Poll, ..SourceContext::plain(Host::rooted(root), clock) };
-        Bench { lanes: Lanes::new(CaptureParts { context, core, news: sender }, gap_from), news, from_core }
+        Bench {
+            lanes: Lanes::new(CaptureParts { context, core, news: sender, wait: Duration::from_secs(10) }, gap_from),
+            news,
+            from_core,
+        }
     }
 
     impl Bench {

@@ -23,7 +23,7 @@ use crate::settings::agent_config::AgentConfig;
 use crate::sys::clock::Clock;
 use crate::sys::notify;
 
-use super::capture::CaptureParts;
+use super::capture::{self, CaptureParts};
 use super::configuration::Configuration;
 use super::core::ToCore;
 use super::diagnostics;
@@ -84,6 +84,7 @@ impl Agent {
                 context: SourceContext::new(&self.settings.collect, self.host, Arc::clone(&self.clock)),
                 core: self.core.clone(),
                 news: news_sender,
+                wait: capture::wait_below(notify::watchdog_interval()),
             },
             self.gap_from,
         );

@@ -125,7 +125,7 @@ const CONNECTIONS: &[Candidate] =
 ///
 /// # Errors
 /// [`SourceError::Unavailable`] if the configuration asks for one that cannot be had; [`SourceError::NoSource`] if
-/// nothing here sees any of the events.
+/// none works here that sees any of the events; [`SourceError::Unseen`] if there is none.
 pub fn open(lane: Lane, context: &SourceContext, events: EventSet) -> Result<Box<dyn Source>, SourceError> {
     let candidates = match lane {
         Lane::Kernel => KERNEL,
@@ -145,10 +145,15 @@ pub fn open(lane: Lane, context: &SourceContext, events: EventSet) -> Result<Box
             Err(reason) => tried.push(reason),
         }
     }
-    if tried.is_empty() {
-        tried.push("this version has no source for it".to_owned());
-    }
     let events = events.iter().map(EventName::as_str).collect::<Vec<_>>().join(", ");
+    if tried.is_empty() {
+        let wanted = context.wanted.as_str();
+        let because = match context.wanted {
+            Wanted::Auto => String::new(),
+            _ => format!(" with collect.process_source = \"{wanted}\""),
+        };
+        return Err(SourceError::Unseen { events, because });
+    }
     Err(SourceError::NoSource { events, reason: tried.join("; ") })
 }
 
@@ -168,8 +173,8 @@ pub fn open_for(context: &SourceContext, event: EventName) -> Result<(Box<dyn So
             Err(error) => refused = Some(error),
         }
     }
-    let reason = "it is no stream".to_owned();
-    Err(refused.unwrap_or(SourceError::NoSource { events: event.as_str().to_owned(), reason }))
+    let none = || SourceError::Unseen { events: event.as_str().to_owned(), because: String::new() };
+    Err(refused.unwrap_or_else(none))
 }
 
 /// The coverage of process starts: what the source misses by its nature, and what our rights hide.
@@ -207,7 +212,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let poll = context(Wanted::Poll, root.path());
         let error = open(Lane::Kernel, &poll, EventSet::of(&[EventName::Login])).err().unwrap().to_string();
-        assert_eq!(error, "nothing on this machine sees Login: this version has no source for it");
+        assert_eq!(error, "no source sees Login with collect.process_source = \"poll\"");
     }
 
     #[test]

@@ -115,6 +115,14 @@ pub enum SourceError {
         /// What was tried.
         reason: String,
     },
+    /// None of the sources that may be used sees any of the wanted events.
+    #[error("no source sees {events}{because}")]
+    Unseen {
+        /// Names of the events.
+        events: String,
+        /// Which ones may be used, if not all; starts with a blank.
+        because: String,
+    },
     /// It worked and then broke; opening it again may help.
     #[error("{name} broke: {source}; it is opened again")]
     Broken {
@@ -129,7 +137,7 @@ impl SourceError {
     /// Whether opening the source again may help.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Broken { .. })
+        !matches!(self, Self::Unseen { .. })
     }
 }
 

@@ -29,7 +29,7 @@ async fn after_a_kill_what_was_on_the_wire_comes_again_as_it_was() {
     // The time without an agent is told.
     let gaps = agent.status("the status", |status| Some(status["gaps"].clone())).await;
     assert!(gaps.as_array().unwrap().iter().any(|gap| gap["source"] == "agent"), "{gaps}");
-    assert_eq!(agent.lines("gap in what was watched").len(), 1, "{}", agent.log());
+    assert_eq!(agent.lines("agent ended without a clean stop").len(), 1, "{}", agent.log());
 }
 
 /// The balance that the last stop logged: collected, delivered, dropped, pending of both queues.
