@@ -56,5 +56,5 @@ fn collect_follows_and_ends_cleanly_on_interrupt() {
     assert_eq!(found["Payload"][0]["ProcessId"], marked.child.id());
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert!(said.map(Result::unwrap).any(|line| line.contains("starts seen")));
+    assert!(said.map(Result::unwrap).any(|line| line.contains("events seen")));
 }
