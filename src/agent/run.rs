@@ -48,6 +48,8 @@ struct Running {
     diagnostics: Option<diagnostics::Switch>,
     configuration: Configuration,
     config: watch::Sender<Arc<AgentConfig>>,
+    /// The local configuration does not want them.
+    diagnostics_off: bool,
     reporter: Reporter,
     link_ready: bool,
     lanes: Lanes,
@@ -115,6 +117,7 @@ impl Agent {
             configuration: self.configuration,
             config: self.config,
             reporter: Reporter::default(),
+            diagnostics_off: self.settings.log.diagnostic_level.is_none(),
             link_ready: false,
             lanes,
             announced: false,
@@ -300,7 +303,8 @@ impl Running {
         let (state, source, detail) = match &self.diagnostics {
             Some(_) if wanted => (HealthState::Ok, "log", ""),
             Some(_) => (HealthState::Off, "", ""),
-            None => (HealthState::Off, "", "log.diagnostic_level is off"),
+            None if self.diagnostics_off => (HealthState::Off, "", "log.diagnostic_level is off"),
+            None => (HealthState::Off, "", "this command does not send its log"),
         };
         let event = EventName::Diagnostic;
         self.set_health(CollectorHealth { event, state, source: source.to_owned(), detail: detail.to_owned() });
