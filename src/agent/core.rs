@@ -77,6 +77,8 @@ pub(super) enum ToCore {
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Bytes of the properties of a message besides the resource id, names and values; a little more than there are.
 const PROPERTIES: usize = 160;
+/// How often the zone of the machine is read.
+const ZONE: Duration = Duration::from_secs(60);
 /// A link that takes no message is asked again after this time.
 const LINK_RETRY: Duration = Duration::from_secs(1);
 
@@ -88,7 +90,7 @@ pub(super) struct CoreParts {
     pub(super) spool: Spool,
     pub(super) root: MessageRoot,
     pub(super) to_hub: mpsc::Sender<ToHub>,
-    /// How often the time is noted on disk, so that a crash leaves a gap of known length, and the zone is read.
+    /// How often the time is noted on disk, so that a crash leaves a gap of known length.
     pub(super) heartbeat: Duration,
 }
 
@@ -109,6 +111,9 @@ pub(super) struct Core {
     watched_until: Option<Timestamp>,
     heartbeat: Duration,
     heartbeat_due: Mono,
+    zone_due: Mono,
+    /// The queue that Diagnostic events have, or had before they were switched off.
+    diagnostic_queue: Option<Queue>,
     /// The link took no message: not asked again before.
     retry_link_at: Option<Mono>,
     /// Running number of the configuration errors.
@@ -119,6 +124,7 @@ impl Core {
     pub(super) fn new(parts: CoreParts) -> Self {
         let now = parts.clock.now();
         let schedule = Schedule::new(&parts.config, now.mono);
+        let diagnostic_queue = parts.config.priority(EventName::Diagnostic).queue();
         Self {
             clock: parts.clock,
             config: parts.config,
@@ -133,6 +139,8 @@ impl Core {
             watched_until: None,
             heartbeat: parts.heartbeat,
             heartbeat_due: now.mono.after(parts.heartbeat),
+            zone_due: now.mono.after(ZONE),
+            diagnostic_queue,
             retry_link_at: None,
             problem_serial: 0,
         }
@@ -178,7 +186,7 @@ impl Core {
     }
 
     fn next_deadline(&self, now: Mono) -> Mono {
-        let mut next = self.heartbeat_due;
+        let mut next = self.heartbeat_due.min(self.zone_due);
         let mut earlier = |candidate: Option<Mono>| {
             if let Some(candidate) = candidate {
                 next = next.min(candidate);
@@ -204,16 +212,18 @@ impl Core {
                 let changes = self.pipeline.observe(batch, now);
                 self.storage.store(changes, now);
             }
-            ToCore::Diagnostic(line) => silently(|| {
-                let changes = self.pipeline.observe(vec![line], now);
+            ToCore::Diagnostic(line) => {
+                // Storage is heard: it says the start and the end of a trouble once, whatever it was to store.
+                let changes = silently(|| self.pipeline.observe(vec![line], now));
                 self.storage.store(changes, now);
-            }),
-            ToCore::LinesLeftOut(hits) => silently(|| {
-                if let Some(queue) = self.config.priority(EventName::Diagnostic).queue() {
+            }
+            ToCore::LinesLeftOut(hits) => {
+                // Lines are left out only while they are wanted; by now they may have been switched off.
+                if let Some(queue) = self.diagnostic_queue {
                     let reason = DropReason::RateLimited;
                     self.storage.store(vec![Change::Drop { queue, hits, reason }], now);
                 }
-            }),
+            }
             ToCore::Snapshot(snapshot) => {
                 let changes = self.pipeline.snapshot(snapshot, now);
                 self.storage.store(changes, now);
@@ -281,6 +291,9 @@ impl Core {
         if self.heartbeat_due <= now.mono {
             self.heartbeat_due = now.mono.after(self.heartbeat);
             self.storage.alive(now);
+        }
+        if self.zone_due <= now.mono {
+            self.zone_due = now.mono.after(ZONE);
             self.pipeline.set_zone(self.clock.zone());
         }
         self.pump(now);
@@ -291,6 +304,7 @@ impl Core {
         self.storage.store(changes, now);
         self.schedule.configure(&config, now.mono);
         self.storage.set_cache_limit(config.max_local_cache_size, now);
+        self.diagnostic_queue = config.priority(EventName::Diagnostic).queue().or(self.diagnostic_queue);
         self.config = config;
     }
 
