@@ -4,6 +4,8 @@
 //! Everything collected comes in as [`ToCore`], is stored in one transaction a batch, and leaves as messages when the
 //! schedule says so and the link is ready. What storage refuses is kept in memory, bounded, and tried again.
 
+mod figures;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +16,17 @@ use tokio::sync::{mpsc, oneshot};
 use crate::hub::traffic::{ToHub, WINDOW};
 use crate::model::change::Change;
 use crate::model::event::{EventName, Observation, Snapshot};
+use crate::model::event_set::EventSet;
 use crate::model::ids::MessageId;
 use crate::model::loss::{DropReason, Gap, Queue};
 use crate::model::message::{LARGEST_BODY, MessageRoot, Riders, Room};
-use crate::model::payload::MessageStatistics;
 use crate::model::problem::Problem;
 use crate::model::time::{Mono, Now, Timestamp};
 use crate::pipeline::schedule::{Backlogs, Schedule};
-use crate::pipeline::statistics::{self, QueueCounts};
+use crate::pipeline::statistics::configuration_errors;
 use crate::pipeline::{Pipeline, max_body};
 use crate::settings::agent_config::AgentConfig;
-use crate::spool::{QueueStatistics, Spool, SpoolError};
+use crate::spool::{Spool, SpoolError};
 use crate::sys::clock::Clock;
 
 use super::diagnostics::silently;
@@ -48,8 +50,13 @@ pub(super) enum ToCore {
     Problems(Vec<Problem>),
     /// A new effective configuration.
     Configure(Arc<AgentConfig>),
-    /// Time for the statistics events.
-    Statistics,
+    /// Time for statistics events.
+    Statistics {
+        /// Which of the two.
+        names: EventSet,
+        /// Told whether they were made: not while storage fails.
+        done: oneshot::Sender<bool>,
+    },
     /// The hub takes messages, from now on.
     LinkReady,
     /// The connection is gone, and with it every acknowledgement that was owed.
@@ -233,13 +240,16 @@ impl Core {
                 self.storage.gap(gap, now);
             }
             ToCore::Problems(problems) => {
-                let batch = statistics::configuration_errors(&problems, self.problem_serial, now.wall);
+                let batch = configuration_errors(&problems, self.problem_serial, now.wall);
                 self.problem_serial += batch.len() as u64;
                 let changes = self.pipeline.observe(batch, now);
                 self.storage.store(changes, now);
             }
             ToCore::Configure(config) => self.configure(config, now),
-            ToCore::Statistics => self.report_statistics(now),
+            ToCore::Statistics { names, done } => {
+                // Whoever asked may have given up.
+                let _ = done.send(self.report_statistics(names, now));
+            }
             ToCore::LinkReady => {
                 self.link_ready = true;
                 self.retry_link_at = None;
@@ -306,32 +316,6 @@ impl Core {
         self.storage.set_cache_limit(config.max_local_cache_size, now);
         self.diagnostic_queue = config.priority(EventName::Diagnostic).queue().or(self.diagnostic_queue);
         self.config = config;
-    }
-
-    fn report_statistics(&mut self, now: Now) {
-        if !self.storage.works() {
-            // What is held in memory is not in the figures: the next report has both.
-            return;
-        }
-        let statistics = self.storage.spool().statistics();
-        let gaps = self.storage.spool().gaps_since_report();
-        let mut changes = Vec::new();
-        for snapshot in [
-            statistics::dropped_events(&counts(&statistics.high), &counts(&statistics.low), &gaps, now.wall),
-            statistics::message_statistics(
-                MessageStatistics {
-                    messages_sent: statistics.messages_sent,
-                    messages_under_4_kib: statistics.messages_under_4_kib,
-                    total_failed: statistics.messages_failed,
-                    ..MessageStatistics::default()
-                },
-                now.wall,
-            ),
-        ] {
-            changes.extend(self.pipeline.snapshot(snapshot, now));
-        }
-        changes.insert(0, Change::StatisticsReported);
-        self.storage.store(changes, now);
     }
 
     /// Sends what the schedule wants, up to the window.
@@ -415,9 +399,7 @@ impl Core {
     }
 }
 
-fn counts(queue: &QueueStatistics) -> QueueCounts {
-    QueueCounts { collected: queue.collected, dropped: queue.dropped.clone() }
-}
-
+#[cfg(test)]
+mod order_tests;
 #[cfg(test)]
 mod trouble_tests;

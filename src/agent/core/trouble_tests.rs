@@ -83,8 +83,9 @@ impl Board {
 
     /// Asks for these statistics; whether they were made.
     pub(super) fn statistics(&mut self, names: &[EventName]) -> bool {
-        self.give(ToCore::Statistics);
-        names.len() == 2 && self.core.storage.works()
+        let (done, mut made) = oneshot::channel();
+        self.give(ToCore::Statistics { names: EventSet::of(names), done });
+        made.try_recv().unwrap()
     }
 
     /// Takes the next message off the link and acknowledges it; `None` if there is none.
