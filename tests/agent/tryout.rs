@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::harness::{LIMIT, OBJECT, run};
 use crate::schema;
@@ -26,7 +26,7 @@ impl Try {
         let place = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_twinward"));
         command.arg("try").args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("TMPDIR", place.path());
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let (sender, lines) = mpsc::channel(1024);
         let output = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || output.lines().all(|line| sender.blocking_send(line.unwrap()).is_ok()));
@@ -40,11 +40,13 @@ impl Try {
 
     /// Waits for a line that is this; gives what was found in it.
     async fn until<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        // Something is shown all the time, so the whole wait has the bound.
+        let end = Instant::now() + 2 * LIMIT;
         loop {
             if let Some(found) = self.seen.iter().find_map(|line| find(line)) {
                 return found;
             }
-            let next = timeout(LIMIT, self.lines.recv()).await.ok().flatten();
+            let next = timeout_at(end, self.lines.recv()).await.ok().flatten();
             let Some(line) = next else { panic!("never came: {what}\n{}", self.seen.join("\n")) };
             self.seen.push(line);
         }
@@ -56,7 +58,8 @@ impl Try {
 
     /// Reads to the end; it must be a good one and leave nothing behind.
     async fn ends(mut self) -> Vec<String> {
-        while let Some(line) = timeout(LIMIT, self.lines.recv()).await.unwrap() {
+        let end = Instant::now() + 2 * LIMIT;
+        while let Some(line) = timeout_at(end, self.lines.recv()).await.unwrap() {
             self.seen.push(line);
         }
         let status = self.child.wait().unwrap();
