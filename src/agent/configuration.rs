@@ -1,6 +1,6 @@
-//! From the desired section to the configuration in force: apply, remember on disk, find what is new.
+//! From the desired section to the configuration in force: apply, find what is new, say what is to be remembered.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -35,7 +35,6 @@ impl Source {
 /// The configuration in force and its history.
 #[derive(Debug)]
 pub(super) struct Configuration {
-    directory: PathBuf,
     /// Name of the configuration object in both sections.
     pub(super) object: String,
     pub(super) config: Arc<AgentConfig>,
@@ -45,26 +44,27 @@ pub(super) struct Configuration {
 }
 
 /// What a new desired section changed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Update {
     /// The new configuration, if it differs.
     pub(super) config: Option<Arc<AgentConfig>>,
-    /// Problems that were not there before and that the contract has an event for.
+    /// Problems that were not there before and that are told.
     pub(super) new_problems: Vec<Problem>,
+    /// What the next start is to find on disk.
+    pub(super) keep: LastGood,
 }
 
 impl Configuration {
     /// Starts with the last good desired section of an earlier run, else with the defaults.
-    pub(super) fn load(directory: PathBuf, object: String) -> Self {
+    pub(super) fn load(directory: &Path, object: String) -> Self {
         let mut this = Self {
-            directory,
             object,
             config: Arc::new(AgentConfig::default()),
             source: Source::Defaults,
             version: None,
             problems: Vec::new(),
         };
-        match last_good::load(&this.directory) {
+        match last_good::load(directory) {
             Ok(Some(LastGood { version, desired: section, in_force })) => {
                 // What was in force then is what a refused key keeps now.
                 let before = Map::from_iter([(this.object.clone(), Value::Object(in_force))]);
@@ -82,12 +82,14 @@ impl Configuration {
 
     /// Applies a whole desired section.
     pub(super) fn desired(&mut self, section: &Map<String, Value>, version: u64) -> Update {
-        let update = self.take(section, version, Source::Hub);
-        let last = LastGood { version, desired: section.clone(), in_force: reported(&self.config) };
-        if let Err(error) = last_good::save(&self.directory, &last) {
-            tracing::warn!(%error, "the desired configuration cannot be stored; an offline restart will use an older one");
-        }
-        update
+        let (changed, new_problems) = self.take(section, version, Source::Hub);
+        let keep = LastGood { version, desired: section.clone(), in_force: reported(&self.config) };
+        Update { config: changed.then(|| Arc::clone(&self.config)), new_problems, keep }
+    }
+
+    /// The problems as they are now that are told when they are new.
+    pub(super) fn telling(&self) -> Vec<Problem> {
+        self.problems.iter().filter(|p| p.kind != ProblemKind::Unknown).cloned().collect()
     }
 
     /// Notes a twin that came and cannot be read, until a good one comes; gives the problem if it is a new one.
@@ -107,22 +109,17 @@ impl Configuration {
         vec![problem]
     }
 
-    fn take(&mut self, section: &Map<String, Value>, version: u64, source: Source) -> Update {
+    /// Whether the configuration differs now, and which problems are new.
+    fn take(&mut self, section: &Map<String, Value>, version: u64, source: Source) -> (bool, Vec<Problem>) {
         let applied = desired::apply(section, &self.object, &self.config);
-        let new_problems = applied
-            .problems
-            .iter()
-            .filter(|p| p.kind != ProblemKind::Unknown && !self.problems.contains(p))
-            .cloned()
-            .collect();
-        self.problems = applied.problems;
+        let before = std::mem::replace(&mut self.problems, applied.problems);
         self.source = source;
         self.version = Some(version);
         let changed = applied.config != *self.config;
         if changed {
             self.config = Arc::new(applied.config);
         }
-        Update { config: changed.then(|| Arc::clone(&self.config)), new_problems }
+        (changed, self.telling().into_iter().filter(|p| !before.contains(p)).collect())
     }
 }
 
@@ -142,20 +139,26 @@ mod tests {
     #[test]
     fn a_refused_key_keeps_what_was_in_force_also_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        let mut configuration = Configuration::load(dir.path().to_owned(), OBJECT.to_owned());
+        let load = || Configuration::load(dir.path(), OBJECT.to_owned());
+        let mut configuration = load();
         configuration.desired(&section(json!({"snapshotFrequency": {"value": "PT1H"}})), 1);
-        let bad = section(json!({"snapshotFrequency": {"value": "soon"}, "hubResourceId": {"value": "x"}}));
+        let bad = section(
+            json!({"snapshotFrequency": {"value": "soon"}, "hubResourceId": {"value": "x"}, "unheardOf": {"value": 1}}),
+        );
         let update = configuration.desired(&bad, 2);
         assert_eq!(update.new_problems.len(), 1);
+        last_good::save(dir.path(), &update.keep).unwrap();
         for start in 0..3 {
-            let mut again = Configuration::load(dir.path().to_owned(), OBJECT.to_owned());
+            let mut again = load();
             assert_eq!(again.config.snapshot_frequency.length(), Duration::from_secs(3600), "start {start}");
             assert_eq!((again.config.hub_resource_id.as_str(), again.version), ("x", Some(2)));
+            assert_eq!(again.telling(), update.new_problems, "what a start after a crash tells again");
             let update = again.desired(&bad, 2);
             assert!(update.config.is_none() && update.new_problems.is_empty(), "told once");
+            last_good::save(dir.path(), &update.keep).unwrap();
         }
         // A key that is removed takes its default again, whatever was in force.
-        let mut again = Configuration::load(dir.path().to_owned(), OBJECT.to_owned());
+        let mut again = load();
         again.desired(&section(json!({})), 3);
         assert_eq!(*again.config, AgentConfig::default());
     }
@@ -163,7 +166,7 @@ mod tests {
     #[test]
     fn a_doubtful_key_is_in_force_and_told_once_until_it_says_something_else() {
         let dir = tempfile::tempdir().unwrap();
-        let mut configuration = Configuration::load(dir.path().to_owned(), OBJECT.to_owned());
+        let mut configuration = Configuration::load(dir.path(), OBJECT.to_owned());
         for (version, size, told) in [(1, 10_000, 1), (2, 10_000, 0), (3, 12_000, 1), (4, 12_288, 0), (5, 12_000, 1)] {
             let update = configuration.desired(&section(json!({"maxMessageSizeInBytes": {"value": size}})), version);
             let kinds: Vec<ProblemKind> = update.new_problems.iter().map(|problem| problem.kind).collect();

@@ -4,6 +4,8 @@
 //! Everything collected comes in as [`ToCore`], is stored in one transaction a batch, and leaves as messages when the
 //! schedule says so and the link is ready. What storage refuses is kept in memory, bounded, and tried again.
 
+mod figures;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +16,17 @@ use tokio::sync::{mpsc, oneshot};
 use crate::hub::traffic::{ToHub, WINDOW};
 use crate::model::change::Change;
 use crate::model::event::{EventName, Observation, Snapshot};
+use crate::model::event_set::EventSet;
 use crate::model::ids::MessageId;
 use crate::model::loss::{DropReason, Gap, Queue};
 use crate::model::message::{LARGEST_BODY, MessageRoot, Riders, Room};
-use crate::model::payload::MessageStatistics;
 use crate::model::problem::Problem;
 use crate::model::time::{Mono, Now, Timestamp};
 use crate::pipeline::schedule::{Backlogs, Schedule};
-use crate::pipeline::statistics::{self, QueueCounts};
+use crate::pipeline::statistics::configuration_errors;
 use crate::pipeline::{Pipeline, max_body};
 use crate::settings::agent_config::AgentConfig;
-use crate::spool::{QueueStatistics, Spool, SpoolError};
+use crate::spool::{Spool, SpoolError};
 use crate::sys::clock::Clock;
 
 use super::diagnostics::silently;
@@ -48,8 +50,13 @@ pub(super) enum ToCore {
     Problems(Vec<Problem>),
     /// A new effective configuration.
     Configure(Arc<AgentConfig>),
-    /// Time for the statistics events.
-    Statistics,
+    /// Time for statistics events.
+    Statistics {
+        /// Which of the two.
+        names: EventSet,
+        /// Told whether they were made: not while storage fails.
+        done: oneshot::Sender<bool>,
+    },
     /// The hub takes messages, from now on.
     LinkReady,
     /// The connection is gone, and with it every acknowledgement that was owed.
@@ -77,6 +84,8 @@ pub(super) enum ToCore {
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Bytes of the properties of a message besides the resource id, names and values; a little more than there are.
 const PROPERTIES: usize = 160;
+/// How often the zone of the machine is read.
+const ZONE: Duration = Duration::from_secs(60);
 /// A link that takes no message is asked again after this time.
 const LINK_RETRY: Duration = Duration::from_secs(1);
 
@@ -88,7 +97,7 @@ pub(super) struct CoreParts {
     pub(super) spool: Spool,
     pub(super) root: MessageRoot,
     pub(super) to_hub: mpsc::Sender<ToHub>,
-    /// How often the time is noted on disk, so that a crash leaves a gap of known length, and the zone is read.
+    /// How often the time is noted on disk, so that a crash leaves a gap of known length.
     pub(super) heartbeat: Duration,
 }
 
@@ -109,6 +118,9 @@ pub(super) struct Core {
     watched_until: Option<Timestamp>,
     heartbeat: Duration,
     heartbeat_due: Mono,
+    zone_due: Mono,
+    /// The queue that Diagnostic events have, or had before they were switched off.
+    diagnostic_queue: Option<Queue>,
     /// The link took no message: not asked again before.
     retry_link_at: Option<Mono>,
     /// Running number of the configuration errors.
@@ -119,6 +131,7 @@ impl Core {
     pub(super) fn new(parts: CoreParts) -> Self {
         let now = parts.clock.now();
         let schedule = Schedule::new(&parts.config, now.mono);
+        let diagnostic_queue = parts.config.priority(EventName::Diagnostic).queue();
         Self {
             clock: parts.clock,
             config: parts.config,
@@ -133,6 +146,8 @@ impl Core {
             watched_until: None,
             heartbeat: parts.heartbeat,
             heartbeat_due: now.mono.after(parts.heartbeat),
+            zone_due: now.mono.after(ZONE),
+            diagnostic_queue,
             retry_link_at: None,
             problem_serial: 0,
         }
@@ -178,7 +193,7 @@ impl Core {
     }
 
     fn next_deadline(&self, now: Mono) -> Mono {
-        let mut next = self.heartbeat_due;
+        let mut next = self.heartbeat_due.min(self.zone_due);
         let mut earlier = |candidate: Option<Mono>| {
             if let Some(candidate) = candidate {
                 next = next.min(candidate);
@@ -204,16 +219,18 @@ impl Core {
                 let changes = self.pipeline.observe(batch, now);
                 self.storage.store(changes, now);
             }
-            ToCore::Diagnostic(line) => silently(|| {
-                let changes = self.pipeline.observe(vec![line], now);
+            ToCore::Diagnostic(line) => {
+                // Storage is heard: it says the start and the end of a trouble once, whatever it was to store.
+                let changes = silently(|| self.pipeline.observe(vec![line], now));
                 self.storage.store(changes, now);
-            }),
-            ToCore::LinesLeftOut(hits) => silently(|| {
-                if let Some(queue) = self.config.priority(EventName::Diagnostic).queue() {
+            }
+            ToCore::LinesLeftOut(hits) => {
+                // Lines are left out only while they are wanted; by now they may have been switched off.
+                if let Some(queue) = self.diagnostic_queue {
                     let reason = DropReason::RateLimited;
                     self.storage.store(vec![Change::Drop { queue, hits, reason }], now);
                 }
-            }),
+            }
             ToCore::Snapshot(snapshot) => {
                 let changes = self.pipeline.snapshot(snapshot, now);
                 self.storage.store(changes, now);
@@ -223,13 +240,16 @@ impl Core {
                 self.storage.gap(gap, now);
             }
             ToCore::Problems(problems) => {
-                let batch = statistics::configuration_errors(&problems, self.problem_serial, now.wall);
+                let batch = configuration_errors(&problems, self.problem_serial, now.wall);
                 self.problem_serial += batch.len() as u64;
                 let changes = self.pipeline.observe(batch, now);
                 self.storage.store(changes, now);
             }
             ToCore::Configure(config) => self.configure(config, now),
-            ToCore::Statistics => self.report_statistics(now),
+            ToCore::Statistics { names, done } => {
+                // Whoever asked may have given up.
+                let _ = done.send(self.report_statistics(names, now));
+            }
             ToCore::LinkReady => {
                 self.link_ready = true;
                 self.retry_link_at = None;
@@ -281,6 +301,9 @@ impl Core {
         if self.heartbeat_due <= now.mono {
             self.heartbeat_due = now.mono.after(self.heartbeat);
             self.storage.alive(now);
+        }
+        if self.zone_due <= now.mono {
+            self.zone_due = now.mono.after(ZONE);
             self.pipeline.set_zone(self.clock.zone());
         }
         self.pump(now);
@@ -291,33 +314,8 @@ impl Core {
         self.storage.store(changes, now);
         self.schedule.configure(&config, now.mono);
         self.storage.set_cache_limit(config.max_local_cache_size, now);
+        self.diagnostic_queue = config.priority(EventName::Diagnostic).queue().or(self.diagnostic_queue);
         self.config = config;
-    }
-
-    fn report_statistics(&mut self, now: Now) {
-        if !self.storage.works() {
-            // What is held in memory is not in the figures: the next report has both.
-            return;
-        }
-        let statistics = self.storage.spool().statistics();
-        let gaps = self.storage.spool().gaps_since_report();
-        let mut changes = Vec::new();
-        for snapshot in [
-            statistics::dropped_events(&counts(&statistics.high), &counts(&statistics.low), &gaps, now.wall),
-            statistics::message_statistics(
-                MessageStatistics {
-                    messages_sent: statistics.messages_sent,
-                    messages_under_4_kib: statistics.messages_under_4_kib,
-                    total_failed: statistics.messages_failed,
-                    ..MessageStatistics::default()
-                },
-                now.wall,
-            ),
-        ] {
-            changes.extend(self.pipeline.snapshot(snapshot, now));
-        }
-        changes.insert(0, Change::StatisticsReported);
-        self.storage.store(changes, now);
     }
 
     /// Sends what the schedule wants, up to the window.
@@ -401,9 +399,7 @@ impl Core {
     }
 }
 
-fn counts(queue: &QueueStatistics) -> QueueCounts {
-    QueueCounts { collected: queue.collected, dropped: queue.dropped.clone() }
-}
-
+#[cfg(test)]
+mod order_tests;
 #[cfg(test)]
 mod trouble_tests;

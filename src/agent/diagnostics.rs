@@ -1,14 +1,14 @@
 //! Diagnostic events: the lines of the agent's own log, from a local severity up (protocol reference 3.7).
 //!
 //! The log hands each line to a [`Sink`], which never waits: it puts the line into a bounded queue, or counts it as left
-//! out. A task takes the lines out, at most 30 at once and then one in 10 s; what comes faster is left
-//! out too. What is left out is booked as dropped with the reason `rateLimited`, and the next line that goes says how many
-//! there were: `ExtraDetails` `LinesLeftOut`.
+//! out. A task takes the lines out, at most 30 at once and then one in 10 s; what comes faster is left out too. What is
+//! left out is booked as dropped with the reason `rateLimited`, and the next line that goes says how many there were:
+//! `ExtraDetails` `LinesLeftOut`.
 //!
-//! **Never about themselves.** While the core stores a Diagnostic event, what it logs makes no further one
-//! (`silently`). Lines about single messages are `debug`, and `log.diagnostic_level` ends at `info`: so neither storing
-//! nor sending a Diagnostic event makes another one, and the measure above bounds whatever else a fault may say about
-//! itself again and again.
+//! **Never about themselves.** What the core logs while it makes a Diagnostic event becomes no further one (`silently`).
+//! Storage says the start and the end of a trouble once, whatever it was to store. Lines about single messages are
+//! `debug`, and `log.diagnostic_level` ends at `info`. So neither storing nor sending a Diagnostic event makes another
+//! one, and the measure above bounds whatever else a fault may say about itself again and again.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -123,6 +123,12 @@ impl Source {
     /// Whether the twin wants them at all.
     pub(super) fn want(&self) -> Switch {
         Switch(Arc::clone(&self.state))
+    }
+
+    /// The messages that wait.
+    #[cfg(test)]
+    pub(super) fn said(&self) -> Vec<String> {
+        self.lines.try_iter().map(|line| line.message).collect()
     }
 }
 
@@ -243,10 +249,6 @@ mod tests {
         channel(least, Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap())))
     }
 
-    fn said(source: &Source) -> Vec<String> {
-        source.lines.try_iter().map(|line| line.message).collect()
-    }
-
     #[test]
     fn only_what_is_grave_enough_and_wanted_is_taken() {
         let (sink, source) = pair(DiagnosticSeverity::Warning);
@@ -263,7 +265,7 @@ mod tests {
         sink.line(DiagnosticSeverity::Error, "m", never);
         source.want().set(true);
         sink.line(DiagnosticSeverity::Error, "m", || "again".into());
-        assert_eq!(said(&source), ["error", "warning", "again"]);
+        assert_eq!(source.said(), ["error", "warning", "again"]);
     }
 
     #[test]
@@ -272,7 +274,7 @@ mod tests {
         for n in 0..QUEUE + 5 {
             sink.line(DiagnosticSeverity::Warning, "m", || n.to_string());
         }
-        assert_eq!((said(&source).len(), source.state.left_out.load(Ordering::Relaxed)), (QUEUE, 5));
+        assert_eq!((source.said().len(), source.state.left_out.load(Ordering::Relaxed)), (QUEUE, 5));
         drop(source);
         sink.line(DiagnosticSeverity::Warning, "m", || "to nobody".into());
     }
@@ -281,7 +283,7 @@ mod tests {
     fn a_long_line_is_cut_between_characters() {
         let (sink, source) = pair(DiagnosticSeverity::Warning);
         sink.line(DiagnosticSeverity::Warning, "m", || format!("a{}", "ö".repeat(MESSAGE)));
-        let line = said(&source).remove(0);
+        let line = source.said().remove(0);
         assert!(line.ends_with("ö…") && line.len() <= MESSAGE + '…'.len_utf8(), "{}", line.len());
     }
 
@@ -302,5 +304,28 @@ mod tests {
         assert!((355..=361).contains(&hour), "{hour}");
         let after = (0..50).filter(|_| measure.take(at(10_000)).is_some()).count();
         assert_eq!(after, 30);
+    }
+
+    #[tokio::test]
+    async fn of_a_storm_each_line_is_an_event_or_counted() {
+        let clock = Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap()));
+        let (sink, source) = channel(DiagnosticSeverity::Warning, Arc::clone(&clock) as Arc<dyn Clock>);
+        // More than the queue takes, before anybody reads it.
+        for n in 0..QUEUE + 8 {
+            sink.line(DiagnosticSeverity::Warning, "m", || n.to_string());
+        }
+        let (core, inbox) = flume::unbounded();
+        let stop = CancellationToken::new();
+        stop.cancel();
+        run(source, core, clock, stop).await;
+        let (mut events, mut left_out) = (0, 0);
+        for news in inbox.drain() {
+            match news {
+                ToCore::Diagnostic(_) => events += 1,
+                ToCore::LinesLeftOut(lines) => left_out += lines,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((events, left_out), (30, 42));
     }
 }

@@ -8,6 +8,7 @@ mod capture;
 mod configuration;
 mod core;
 pub mod diagnostics;
+mod keeper;
 mod lanes;
 mod methods;
 mod report;

@@ -1,6 +1,7 @@
 //! Running the agent: one loop that joins link, twin, collectors and core, and stops them in order.
 
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -27,6 +28,7 @@ use super::capture::{self, CaptureParts};
 use super::configuration::Configuration;
 use super::core::ToCore;
 use super::diagnostics;
+use super::keeper::Keeper;
 use super::lanes::Lanes;
 use super::methods::{self, MethodParts};
 use super::report::{self, Reporter};
@@ -46,7 +48,10 @@ struct Running {
     to_hub: mpsc::Sender<ToHub>,
     calls: mpsc::Sender<MethodCall>,
     diagnostics: Option<diagnostics::Switch>,
+    /// The local configuration does not want them.
+    diagnostics_off: bool,
     configuration: Configuration,
+    keeper: Keeper,
     config: watch::Sender<Arc<AgentConfig>>,
     reporter: Reporter,
     link_ready: bool,
@@ -112,7 +117,9 @@ impl Agent {
             to_hub: self.to_hub,
             calls: calls_sender,
             diagnostics,
+            diagnostics_off: self.settings.log.diagnostic_level.is_none(),
             configuration: self.configuration,
+            keeper: Keeper::start(self.settings.storage.directory),
             config: self.config,
             reporter: Reporter::default(),
             link_ready: false,
@@ -121,9 +128,9 @@ impl Agent {
         };
         running.reconcile_capture();
         running.reconcile_diagnostics();
-        let mut result = Ok(());
+        let mut result = running.tell_problems(self.untold).await;
         let mut core_gone = self.core_gone;
-        loop {
+        while result.is_ok() {
             let report_in = running.report_wait();
             let retry_at = running.lanes.retry_at();
             tokio::select! {
@@ -142,21 +149,24 @@ impl Agent {
                     running.show_lanes();
                 }
             }
-            if result.is_err() {
-                break;
-            }
         }
         notify::stopping();
         collectors_stop.cancel();
         let farewell = running.shut_down(&mut from_hub).await;
         tasks.shutdown().await;
-        // It has answered already, or it has crashed and said so on standard error.
-        let core_ended = tokio::task::spawn_blocking(move || self.core_thread.join()).await;
-        if !matches!(core_ended, Ok(Ok(()))) {
-            return Err(AgentError::CoreGone);
-        }
+        core_ended(core_gone, self.core_thread).await?;
         result.and(farewell)
     }
+}
+
+/// Waits for the end of the core, not on the blocking pool, which name resolution may have filled.
+async fn core_ended(gone: oneshot::Receiver<()>, thread: JoinHandle<()>) -> Result<(), AgentError> {
+    if !gone.is_terminated() {
+        // The sender is never used, only dropped, when the thread is at its end.
+        let _ = gone.await;
+    }
+    // It has answered already, or it has crashed and said so on standard error.
+    thread.join().map_err(|_| AgentError::CoreGone)
 }
 
 impl Running {
@@ -239,7 +249,9 @@ impl Running {
             self.reconcile_capture();
             self.reconcile_diagnostics();
         }
-        self.tell_problems(update.new_problems).await
+        self.tell_problems(update.new_problems).await?;
+        self.keeper.keep(update.keep);
+        Ok(())
     }
 
     /// Shows what the configuration is now, and tells what is newly wrong with it.
@@ -300,7 +312,8 @@ impl Running {
         let (state, source, detail) = match &self.diagnostics {
             Some(_) if wanted => (HealthState::Ok, "log", ""),
             Some(_) => (HealthState::Off, "", ""),
-            None => (HealthState::Off, "", "log.diagnostic_level is off"),
+            None if self.diagnostics_off => (HealthState::Off, "", "log.diagnostic_level is off"),
+            None => (HealthState::Off, "", "this command does not send its log"),
         };
         let event = EventName::Diagnostic;
         self.set_health(CollectorHealth { event, state, source: source.to_owned(), detail: detail.to_owned() });
@@ -361,6 +374,8 @@ impl Running {
         }
         let (answer, closed) = oneshot::channel();
         self.tell_core(ToCore::Stop(answer)).await?;
-        Ok(closed.await.map_err(|_| AgentError::CoreGone)??)
+        let last = closed.await.map_err(|_| AgentError::CoreGone)?;
+        self.keeper.finish().await;
+        Ok(last?)
     }
 }

@@ -1,37 +1,55 @@
-//! The snapshot task: runs each enabled snapshot collector at every `snapshotFrequency`, one after the other on the
-//! blocking pool, then asks the core for the statistics events. A collector that fails or panics is reported and does
-//! not hinder the others.
+//! The snapshot task: takes each enabled snapshot at every `snapshotFrequency`, one after the other, then asks the core
+//! for the statistics events. A collector that fails, panics or hangs is reported and does not hinder the others.
 
+mod collectors;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flume::Sender;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::collect::SNAPSHOTS;
 use crate::collect::snapshot::{self, SnapshotContext, Taken};
 use crate::model::event::EventName;
+use crate::model::event_set::EventSet;
 use crate::model::health::{CollectorHealth, HealthState};
 use crate::model::time::Mono;
 use crate::model::units::Priority;
 use crate::settings::agent_config::AgentConfig;
+use crate::settings::defaults::SNAPSHOT_FREQUENCY_LEAST;
 use crate::sys::clock::Clock;
 
 use super::core::ToCore;
+use collectors::Collectors;
 
-/// A collector that takes longer is reported; its late result is thrown away.
-const COLLECTOR_LIMIT: Duration = Duration::from_secs(60);
+/// Periodic events that the core has, not a collector.
+const STATISTICS: EventSet = EventSet::of(&[EventName::DroppedEventsStatistics, EventName::MessageStatistics]);
+/// Everything periodic that this version takes.
+pub(super) const PERIODIC: EventSet = EventSet::of(SNAPSHOTS).with(STATISTICS);
+/// The least time between two snapshots of a type, whatever the twin does.
+const LEAST: Duration = Duration::from_secs(SNAPSHOT_FREQUENCY_LEAST);
 
-/// Periodic events that the core has, not a collector. One question brings both.
-const STATISTICS: [EventName; 2] = [EventName::DroppedEventsStatistics, EventName::MessageStatistics];
+/// What became of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It was taken.
+    Collected,
+    /// The twin does not want it.
+    Off,
+    /// It could not be taken; its health says why.
+    Unavailable,
+}
 
-/// Snapshots out of turn: these events, or all if there are none. Told is each name with `collected`, `off` or
-/// `unavailable`.
+/// Snapshots out of turn, on order; that they come seldom is up to whoever orders.
+#[derive(Debug)]
 pub(super) struct CollectNow {
-    pub(super) names: Vec<EventName>,
-    pub(super) told: oneshot::Sender<Vec<(EventName, &'static str)>>,
+    pub(super) names: EventSet,
+    /// Told what became of each as soon as it is known; has room for all. Closed when all are told.
+    pub(super) told: mpsc::Sender<(EventName, Outcome)>,
 }
 
 /// What the task needs.
@@ -44,144 +62,171 @@ pub(super) struct SnapshotParts {
     pub(super) out_of_turn: mpsc::Receiver<CollectNow>,
 }
 
-/// When the rounds are due: pure.
+/// When what is taken: pure. A type that was taken less than [`LEAST`] ago waits until that time is over, in a round as
+/// well as when it is switched on: switches and frequencies of the twin together cannot make the device busy.
 #[derive(Debug)]
 struct Rounds {
+    /// When the last round was.
     last: Option<Mono>,
+    /// When the next one is.
     due: Mono,
     frequency: Duration,
-    off: Vec<EventName>,
+    off: EventSet,
+    /// To be looked at as soon as it may be, round or not.
+    waiting: EventSet,
+    /// When each was last taken.
+    taken: BTreeMap<EventName, Mono>,
 }
 
 impl Rounds {
     /// The first round is due at once.
     fn new(config: &AgentConfig, now: Mono) -> Self {
-        Self { last: None, due: now, frequency: config.snapshot_frequency.length(), off: off(config) }
+        let frequency = config.snapshot_frequency.length();
+        Self { last: None, due: now, frequency, off: off(config), waiting: EventSet::NONE, taken: BTreeMap::new() }
     }
 
-    /// Takes a changed configuration; gives the types that were switched on or off, which do not wait for the next
-    /// round. A changed frequency counts from the last round, but what was promised for earlier is taken then.
-    fn configure(&mut self, config: &AgentConfig) -> Vec<EventName> {
+    /// Takes a changed configuration. Types that were switched on or off do not wait for the next round. A changed
+    /// frequency counts from the last round, but what was promised for earlier is taken then.
+    fn configure(&mut self, config: &AgentConfig) {
         let before = std::mem::replace(&mut self.off, off(config));
+        let (on, off) = (before.without(self.off), self.off.without(before));
+        self.waiting = self.waiting.with(on).with(off);
         let frequency = config.snapshot_frequency.length();
-        let Some(last) = self.last else { return Vec::new() };
         if frequency != self.frequency {
             self.frequency = frequency;
-            self.due = self.due.min(last.after(frequency));
+            if let Some(last) = self.last {
+                self.due = self.due.min(last.after(frequency));
+            }
         }
-        all().filter(|name| before.contains(name) != self.off.contains(name)).collect()
     }
 
-    fn taken(&mut self, now: Mono, config: &AgentConfig) {
-        self.frequency = config.snapshot_frequency.length();
-        self.last = Some(now);
-        self.due = now.after(self.frequency);
+    /// When [`Rounds::take`] has something to do.
+    fn next(&self) -> Mono {
+        self.waiting.iter().map(|name| self.may(name)).fold(self.due, Mono::min)
+    }
+
+    /// From when on a type may be looked at. One that is off is only said to be so.
+    fn may(&self, name: EventName) -> Mono {
+        match self.taken.get(&name) {
+            Some(at) if !self.off.contains(name) => at.after(LEAST),
+            _ => Mono::from_boot(Duration::ZERO),
+        }
+    }
+
+    /// What is to be looked at now.
+    fn take(&mut self, now: Mono) -> EventSet {
+        if self.due <= now {
+            self.last = Some(now);
+            self.due = now.after(self.frequency);
+            self.waiting = PERIODIC;
+        }
+        let ready: Vec<EventName> = self.waiting.iter().filter(|name| self.may(*name) <= now).collect();
+        let ready = EventSet::of(&ready);
+        self.note(ready, now);
+        ready
+    }
+
+    /// These are taken now, in turn or not; the rounds keep their clock.
+    fn note(&mut self, names: EventSet, now: Mono) {
+        self.waiting = self.waiting.without(names);
+        self.taken.extend(names.without(self.off).iter().map(|name| (name, now)));
     }
 }
 
-/// Everything periodic.
-fn all() -> impl Iterator<Item = EventName> {
-    SNAPSHOTS.iter().copied().chain(STATISTICS)
-}
-
-fn off(config: &AgentConfig) -> Vec<EventName> {
-    all().filter(|name| config.priority(*name) == Priority::Off).collect()
+fn off(config: &AgentConfig) -> EventSet {
+    let off: Vec<EventName> = PERIODIC.iter().filter(|name| config.priority(*name) == Priority::Off).collect();
+    EventSet::of(&off)
 }
 
 /// Runs until it is cancelled.
 pub(super) async fn run(mut parts: SnapshotParts, stop: CancellationToken) {
-    let config = Arc::clone(&parts.config.borrow_and_update());
-    let mut rounds = Rounds::new(&config, parts.clock.now().mono);
+    let mut rounds = Rounds::new(&parts.config.borrow_and_update(), parts.clock.now().mono);
+    let context = parts.context.clone();
+    let mut collectors = Collectors::new(move |name| snapshot::take(name, &context));
     loop {
-        let now = parts.clock.now().mono;
-        let work = tokio::select! {
+        let wait = rounds.next().since(parts.clock.now().mono);
+        let (names, told) = tokio::select! {
             () = stop.cancelled() => return,
             changed = parts.config.changed() => {
                 if changed.is_err() {
                     return;
                 }
-                let config = Arc::clone(&parts.config.borrow_and_update());
-                let names = rounds.configure(&config);
-                if names.is_empty() {
-                    continue;
-                }
-                (names, None)
+                rounds.configure(&parts.config.borrow_and_update());
+                continue;
             }
-            Some(CollectNow { names, told }) = parts.out_of_turn.recv() => (names, Some(told)),
-            () = sleep(rounds.due.since(now)) => {
-                rounds.taken(parts.clock.now().mono, &Arc::clone(&parts.config.borrow()));
-                (Vec::new(), None)
+            Some(CollectNow { names, told }) = parts.out_of_turn.recv() => {
+                rounds.note(names, parts.clock.now().mono);
+                (names, Some(told))
+            }
+            () = sleep(wait) => (rounds.take(parts.clock.now().mono), None),
+        };
+        let tell = |name, outcome| {
+            if let Some(told) = &told {
+                // Whoever asked may have given up.
+                let _ = told.try_send((name, outcome));
             }
         };
         tokio::select! {
             () = stop.cancelled() => return,
-            outcome = pass(&parts, &work.0) => {
-                if let Some(told) = work.1 {
-                    // Whoever asked may have given up.
-                    let _ = told.send(outcome);
+            () = pass(&parts, &mut collectors, names, tell) => {}
+        }
+    }
+}
+
+/// Takes these snapshots; tells what became of each.
+async fn pass(parts: &SnapshotParts, collectors: &mut Collectors, names: EventSet, tell: impl Fn(EventName, Outcome)) {
+    let off = off(&parts.config.borrow());
+    for name in names.without(STATISTICS).iter() {
+        if !PERIODIC.contains(name) {
+            tell(name, Outcome::Unavailable);
+            continue;
+        }
+        let (health, outcome) = if off.contains(name) {
+            (bare(name, HealthState::Off, String::new()), Outcome::Off)
+        } else {
+            match collectors.run(name).await {
+                Ok(Taken { snapshot, health }) => {
+                    // The core is gone only when the agent ends.
+                    let _ = parts.core.send_async(ToCore::Snapshot(snapshot)).await;
+                    (health, Outcome::Collected)
+                }
+                Err(detail) => {
+                    tracing::warn!(collector = %name, detail, "snapshot failed");
+                    (bare(name, HealthState::Unavailable, detail), Outcome::Unavailable)
                 }
             }
-        }
-    }
-}
-
-/// Takes these snapshots, or all that there are; says what became of each.
-async fn pass(parts: &SnapshotParts, names: &[EventName]) -> Vec<(EventName, &'static str)> {
-    let config = Arc::clone(&parts.config.borrow());
-    let names: Vec<EventName> = if names.is_empty() { all().collect() } else { names.to_vec() };
-    let mut outcome = Vec::new();
-    for &name in &names {
-        let state = if STATISTICS.contains(&name) {
-            if config.priority(name) == Priority::Off { "off" } else { "collected" }
-        } else if SNAPSHOTS.contains(&name) {
-            let health = if config.priority(name) == Priority::Off {
-                CollectorHealth { event: name, state: HealthState::Off, source: String::new(), detail: String::new() }
-            } else {
-                collect_one(parts, name).await
-            };
-            let state = match health.state {
-                HealthState::Off => "off",
-                HealthState::Unavailable => "unavailable",
-                HealthState::Ok | HealthState::Degraded => "collected",
-            };
-            // The owner is gone only when the agent ends.
-            let _ = parts.health.send(health).await;
-            state
-        } else {
-            "unavailable"
         };
-        outcome.push((name, state));
+        // The owner is gone only when the agent ends.
+        let _ = parts.health.send(health).await;
+        tell(name, outcome);
     }
-    if outcome.iter().any(|(name, state)| STATISTICS.contains(name) && *state == "collected") {
+    let statistics = names.and(STATISTICS);
+    let wanted = statistics.without(off);
+    let mut outcome = Outcome::Unavailable;
+    if !wanted.is_empty() {
+        let (done, made) = oneshot::channel();
         // The core is gone only when the agent ends.
-        let _ = parts.core.send_async(ToCore::Statistics).await;
+        let _ = parts.core.send_async(ToCore::Statistics { names: wanted, done }).await;
+        if made.await == Ok(true) {
+            outcome = Outcome::Collected;
+        }
     }
-    outcome
+    for name in statistics.iter() {
+        tell(name, if off.contains(name) { Outcome::Off } else { outcome });
+    }
 }
 
-async fn collect_one(parts: &SnapshotParts, name: EventName) -> CollectorHealth {
-    let unavailable = |detail: String| {
-        tracing::warn!(collector = %name, detail, "snapshot failed");
-        CollectorHealth { event: name, state: HealthState::Unavailable, source: String::new(), detail }
-    };
-    let context = parts.context.clone();
-    let work = tokio::task::spawn_blocking(move || snapshot::take(name, &context));
-    match timeout(COLLECTOR_LIMIT, work).await {
-        Ok(Ok(Ok(Taken { snapshot, health }))) => {
-            // The core is gone only when the agent ends.
-            let _ = parts.core.send_async(ToCore::Snapshot(snapshot)).await;
-            health
-        }
-        Ok(Ok(Err(error))) => unavailable(error.to_string()),
-        Ok(Err(_)) => unavailable("the collector crashed".to_owned()),
-        Err(_) => unavailable(format!("no result within {} s", COLLECTOR_LIMIT.as_secs())),
-    }
+fn bare(event: EventName, state: HealthState, detail: String) -> CollectorHealth {
+    CollectorHealth { event, state, source: String::new(), detail }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::units::IsoDuration;
+    use EventName::{DroppedEventsStatistics, ListeningPorts, MessageStatistics, SystemInformation};
 
     fn at(second: u64) -> Mono {
         Mono::from_boot(Duration::from_secs(second))
@@ -191,38 +236,136 @@ mod tests {
         AgentConfig { snapshot_frequency: IsoDuration::from_secs(seconds), ..AgentConfig::default() }
     }
 
+    fn only(names: &[EventName]) -> EventSet {
+        EventSet::of(names)
+    }
+
     #[test]
     fn the_first_round_is_at_once_and_a_change_never_moves_one_back() {
         let mut rounds = Rounds::new(&every(100), at(50));
-        assert_eq!(rounds.due, at(50));
-        assert!(rounds.configure(&every(100)).is_empty());
-        rounds.taken(at(51), &every(100));
-        assert_eq!(rounds.due, at(151));
+        assert_eq!(rounds.next(), at(50));
+        rounds.configure(&every(100));
+        assert_eq!(rounds.take(at(51)), PERIODIC);
+        assert_eq!(rounds.next(), at(151));
         rounds.configure(&every(60));
-        assert_eq!(rounds.due, at(111), "counted from the last round");
+        assert_eq!(rounds.next(), at(111), "counted from the last round");
         rounds.configure(&every(1000));
-        assert_eq!(rounds.due, at(111), "what was promised is kept");
-        rounds.taken(at(111), &every(1000));
-        assert_eq!(rounds.due, at(1111));
+        assert_eq!(rounds.next(), at(111), "what was promised is kept");
+        assert_eq!(rounds.take(at(111)), PERIODIC);
+        assert_eq!(rounds.next(), at(1111));
         rounds.configure(&every(5));
-        assert!(rounds.due < at(200), "overdue: at once");
+        assert!(rounds.next() < at(200), "overdue: at once");
     }
 
     #[test]
     fn what_is_switched_on_does_not_wait_for_its_round() {
         let mut config = every(100);
-        config.priorities.insert(EventName::ListeningPorts, Priority::Off);
-        config.priorities.insert(EventName::MessageStatistics, Priority::Off);
+        config.priorities.insert(ListeningPorts, Priority::Off);
+        config.priorities.insert(MessageStatistics, Priority::Off);
         let mut rounds = Rounds::new(&config, at(0));
-        rounds.taken(at(0), &config);
-        config.priorities.insert(EventName::ListeningPorts, Priority::High);
-        assert_eq!(rounds.configure(&config), [EventName::ListeningPorts]);
-        assert!(rounds.configure(&config).is_empty());
-        config.priorities.insert(EventName::ListeningPorts, Priority::Low);
-        assert!(rounds.configure(&config).is_empty(), "on before and after");
-        assert_eq!(rounds.configure(&every(100)), [EventName::MessageStatistics]);
-        config.priorities.insert(EventName::ListeningPorts, Priority::Off);
-        config.priorities.insert(EventName::MessageStatistics, Priority::Low);
-        assert_eq!(rounds.configure(&config), [EventName::ListeningPorts], "its health is told at once");
+        assert_eq!(rounds.take(at(0)), PERIODIC, "those that are off are said to be");
+        config.priorities.insert(ListeningPorts, Priority::High);
+        rounds.configure(&config);
+        assert_eq!(rounds.next(), at(0), "at once, though the round was just now: it was off then");
+        assert_eq!(rounds.take(at(1)), only(&[ListeningPorts]));
+        config.priorities.insert(ListeningPorts, Priority::Low);
+        rounds.configure(&config);
+        assert_eq!(rounds.next(), at(100), "on before and after");
+        rounds.configure(&every(100));
+        assert_eq!(rounds.take(at(20)), only(&[MessageStatistics]));
+        config.priorities.insert(ListeningPorts, Priority::Off);
+        config.priorities.insert(MessageStatistics, Priority::Low);
+        rounds.configure(&config);
+        assert_eq!(rounds.take(at(21)), only(&[ListeningPorts]), "that it is off is said at once");
+        assert_eq!(rounds.take(at(100)), PERIODIC, "and the round comes as ever");
+    }
+
+    #[test]
+    fn what_is_switched_on_when_the_round_is_due_is_taken_once() {
+        let mut config = every(100);
+        config.priorities.insert(ListeningPorts, Priority::Off);
+        let mut rounds = Rounds::new(&config, at(0));
+        rounds.take(at(0));
+        rounds.configure(&every(60));
+        assert_eq!(rounds.take(at(70)), PERIODIC);
+        assert_eq!(rounds.next(), at(130));
+    }
+
+    #[test]
+    fn a_type_that_is_switched_to_and_fro_is_taken_each_five_seconds() {
+        let (on, mut off) = (every(1000), every(1000));
+        off.priorities.insert(ListeningPorts, Priority::Off);
+        let mut rounds = Rounds::new(&on, at(0));
+        rounds.take(at(0));
+        let mut taken = Vec::new();
+        for half in 2..60 {
+            let now = Mono::from_boot(Duration::from_millis(500 * half));
+            rounds.configure(if half % 2 == 0 { &off } else { &on });
+            if rounds.next() <= now && rounds.take(now).contains(ListeningPorts) && half % 2 == 1 {
+                taken.push(half);
+            }
+        }
+        assert_eq!(taken, [11, 21, 31, 41, 51]);
+        // What was put off comes when its time comes.
+        assert_eq!(rounds.next(), Mono::from_boot(Duration::from_millis(30_500)));
+    }
+
+    #[test]
+    fn what_is_taken_on_order_leaves_the_rounds_their_clock() {
+        let mut rounds = Rounds::new(&every(100), at(0));
+        rounds.take(at(0));
+        rounds.note(only(&[SystemInformation]), at(40));
+        assert_eq!(rounds.next(), at(100));
+        rounds.note(PERIODIC, at(98));
+        assert_eq!(rounds.take(at(100)), EventSet::NONE, "all were taken two seconds ago");
+        assert_eq!((rounds.next(), rounds.due), (at(103), at(200)));
+        assert_eq!(rounds.take(at(103)), PERIODIC);
+        assert_eq!(rounds.next(), at(200), "the round after is where it was");
+    }
+
+    fn config() -> impl Strategy<Value = AgentConfig> {
+        (5_u64..40, any::<[bool; 4]>()).prop_map(|(seconds, on)| {
+            let mut config = every(seconds);
+            let names = [SystemInformation, ListeningPorts, DroppedEventsStatistics, MessageStatistics];
+            let priority = |on| if on { Priority::Low } else { Priority::Off };
+            config.priorities.extend(names.into_iter().zip(on.map(priority)));
+            config
+        })
+    }
+
+    proptest! {
+        /// Whatever the twin does: nothing that is on is taken twice in five seconds, or not for longer than the longest
+        /// of its frequencies and those five seconds; and there is always a next time.
+        #[test]
+        fn no_twin_takes_a_snapshot_too_often_or_too_seldom(
+            changes in prop::collection::vec((0_u64..12_000, config()), 1..60),
+        ) {
+            let (mut now, mut config) = (100_000, every(40));
+            let ms = |ms| Mono::from_boot(Duration::from_millis(ms));
+            let mut rounds = Rounds::new(&config, ms(now));
+            let mut taken: BTreeMap<EventName, u64> = BTreeMap::new();
+            let mut wanted_since: BTreeMap<EventName, u64> = PERIODIC.iter().map(|name| (name, now)).collect();
+            for (wait, next) in changes {
+                let end = now + wait;
+                while rounds.next() <= ms(end) {
+                    now = now.max(u64::try_from(rounds.next().since_boot().as_millis()).unwrap());
+                    for name in rounds.take(ms(now)).without(off(&config)).iter() {
+                        let before = taken.insert(name, now);
+                        prop_assert!(before.is_none_or(|before| now - before >= 5000), "{} at {}", name, now);
+                        wanted_since.insert(name, now);
+                    }
+                    prop_assert!(rounds.next() > ms(now), "it spins");
+                }
+                now = end;
+                for name in PERIODIC.without(off(&config)).iter() {
+                    prop_assert!(now - wanted_since[&name] <= 45_000, "{} waits since {}", name, wanted_since[&name]);
+                }
+                for name in PERIODIC.iter().filter(|name| off(&config).contains(*name)) {
+                    wanted_since.insert(name, now);
+                }
+                rounds.configure(&next);
+                config = next;
+            }
+        }
     }
 }

@@ -17,6 +17,7 @@ use crate::model::event::EventName;
 use crate::model::health::CollectorHealth;
 use crate::model::ids::AgentId;
 use crate::model::message::MessageRoot;
+use crate::model::problem::Problem;
 use crate::model::time::{Now, Timestamp};
 use crate::pipeline::Pipeline;
 use crate::settings::Settings;
@@ -95,6 +96,8 @@ pub struct Agent {
     /// Resolves when the core thread ends, however it ends.
     pub(super) core_gone: oneshot::Receiver<()>,
     pub(super) configuration: Configuration,
+    /// Problems of the configuration whose events may have been lost with the last run.
+    pub(super) untold: Vec<Problem>,
     pub(super) config: watch::Sender<Arc<AgentConfig>>,
     pub(super) shared: Arc<Shared>,
     pub(super) diagnostics: Option<diagnostics::Source>,
@@ -225,7 +228,7 @@ impl Agent {
         })?;
         let agent_id = agent_id(&storage.directory.join("agent-id"))?;
         let now = clock.now();
-        let configuration = Configuration::load(storage.directory.clone(), settings.twin.object.clone());
+        let configuration = Configuration::load(&storage.directory, settings.twin.object.clone());
         let config = Arc::clone(&configuration.config);
 
         let (spool, recovery) = Spool::open(
@@ -244,6 +247,8 @@ impl Agent {
         for note in &recovery.notes {
             tracing::warn!("{note}");
         }
+        // The desired section is on disk before the events about its problems are: only a clean stop stored them surely.
+        let untold = if recovery.start == Start::Clean { Vec::new() } else { configuration.telling() };
         let mut pipeline = Pipeline::new(&config, clock.zone(), now);
         let restored = pipeline.restore(recovery.aggregates, now);
         let heartbeat = if storage.runtime_directory.is_some() { HEARTBEAT } else { storage.commit_interval };
@@ -297,6 +302,7 @@ impl Agent {
             core_thread,
             core_gone,
             configuration,
+            untold,
             shared,
             diagnostics,
             _lock: lock,

@@ -47,6 +47,9 @@ pub(super) struct Storage {
     pub(super) commit_trouble: Option<String>,
     /// A stored file is damaged: only a new start, which puts it aside and counts it, helps.
     damaged: bool,
+    /// Writing fails.
+    #[cfg(test)]
+    pub(super) fault: bool,
 }
 
 impl Storage {
@@ -60,6 +63,8 @@ impl Storage {
             trouble: None,
             commit_trouble: None,
             damaged: false,
+            #[cfg(test)]
+            fault: false,
         }
     }
 
@@ -111,13 +116,21 @@ impl Storage {
             return;
         }
         if self.works() {
-            let outcome = self.spool.apply(&self.changes, surely_stored(now));
+            let outcome = self.apply(now);
             if outcome.is_ok() {
                 self.changes.clear();
             }
             self.watch(outcome, now);
         }
         limit_unstored(&mut self.changes, UNSTORED_LIMIT, |key| self.spool.has_aggregate(key));
+    }
+
+    fn apply(&mut self, now: Now) -> Result<(), SpoolError> {
+        #[cfg(test)]
+        if self.fault {
+            return Err(SpoolError::Io { path: "hot.db".into(), detail: "as the test wants it".to_owned() });
+        }
+        self.spool.apply(&self.changes, surely_stored(now)).map(drop)
     }
 
     /// Stores all that is left, whatever happened before: there is no later.
@@ -182,7 +195,11 @@ impl Storage {
         self.watch(outcome, now).flatten()
     }
 
+    /// Notes that everything up to now is stored, if it is: not while something waits in memory.
     pub(super) fn alive(&mut self, now: Now) {
+        if !self.works() {
+            return;
+        }
         let outcome = self.spool.alive(surely_stored(now));
         self.watch(outcome, now);
     }

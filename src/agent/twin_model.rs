@@ -13,6 +13,7 @@ use crate::hub::session::{Action, Input, Session};
 use crate::hub::topics::Incoming;
 use crate::hub::traffic::{FromHub, LinkState, ToHub};
 use crate::model::time::Mono;
+use crate::settings::last_good;
 use crate::settings::reported::reported;
 use crate::settings::twin_keys::OBJECT;
 
@@ -165,7 +166,7 @@ impl Run {
         let mut run = Self {
             now,
             session: Session::new(now, Duration::from_secs(1_000_000_000), 7),
-            configuration: Configuration::load(dir.path().to_owned(), OBJECT.to_owned()),
+            configuration: Configuration::load(dir.path(), OBJECT.to_owned()),
             dir,
             ready: false,
             desired: json!({}),
@@ -206,7 +207,8 @@ impl Run {
                 }
             }
             Action::Event(FromHub::Desired { section, version }) => {
-                self.configuration.desired(&section, version);
+                let update = self.configuration.desired(&section, version);
+                last_good::save(self.dir.path(), &update.keep).unwrap();
                 self.report();
             }
             Action::Event(FromHub::State(state)) => {
@@ -332,7 +334,7 @@ impl Run {
             Step::Restart => {
                 self.ready = false;
                 self.session = Session::new(self.now, Duration::from_secs(1_000_000_000), self.version);
-                self.configuration = Configuration::load(self.dir.path().to_owned(), OBJECT.to_owned());
+                self.configuration = Configuration::load(self.dir.path(), OBJECT.to_owned());
                 for (name, value) in &self.model.in_force {
                     assert_eq!(&reported(&self.configuration.config)[*name]["value"], value, "{name} after a restart");
                 }
@@ -344,7 +346,7 @@ impl Run {
 
     /// The desired section as the agent last took it, from where it was stored.
     fn configuration_known(&self) -> Value {
-        let last = crate::settings::last_good::load(self.dir.path()).unwrap().unwrap();
+        let last = last_good::load(self.dir.path()).unwrap().unwrap();
         Value::Object(last.desired)
     }
 

@@ -6,14 +6,15 @@ use crate::model::change::{Change, OpenAggregate};
 use crate::model::loss::{DropReason, Queue};
 
 /// Keeps about `limit` changes: superseded aggregates go first, then events and closed aggregates, which are booked as
-/// lost. `stored` says whether the spool has an aggregate under a key: its end must reach the spool, so there may be
-/// two changes more for each of these.
+/// lost; losses become one change for each queue and reason. `stored` says whether the spool has an aggregate under a
+/// key: its end must reach the spool, so there may be two changes more for each of these.
 pub(super) fn limit_unstored(changes: &mut Vec<Change>, limit: usize, stored: impl Fn(&str) -> bool) {
     if changes.len() <= limit {
         return;
     }
     let mut newest: BTreeMap<String, OpenAggregate> = BTreeMap::new();
-    let mut lost: BTreeMap<Queue, u64> = BTreeMap::new();
+    let mut lost: BTreeMap<(Queue, DropReason), u64> = BTreeMap::new();
+    let failed = |queue| (queue, DropReason::StorageFailed);
     let mut kept = Vec::new();
     let mut ended = BTreeSet::new();
     let surplus = changes.len() - limit / 2;
@@ -22,12 +23,12 @@ pub(super) fn limit_unstored(changes: &mut Vec<Change>, limit: usize, stored: im
             Change::Aggregate(aggregate) => {
                 newest.insert(aggregate.key.clone(), aggregate);
             }
-            Change::Event(event) if i < surplus => *lost.entry(event.queue).or_default() += event.hits,
-            Change::Drop { queue, hits, reason: DropReason::StorageFailed } => *lost.entry(queue).or_default() += hits,
+            Change::Event(event) if i < surplus => *lost.entry(failed(event.queue)).or_default() += event.hits,
+            Change::Drop { queue, hits, reason } => *lost.entry((queue, reason)).or_default() += hits,
             // The spool has nothing under this key, or is told of its end by an earlier change.
             Change::Close { key, event } if i < surplus && (ended.contains(&key) || !stored(&key)) => {
                 newest.remove(&key);
-                *lost.entry(event.queue).or_default() += event.hits;
+                *lost.entry(failed(event.queue)).or_default() += event.hits;
             }
             Change::Close { key, event } if i < surplus => {
                 newest.remove(&key);
@@ -53,13 +54,10 @@ pub(super) fn limit_unstored(changes: &mut Vec<Change>, limit: usize, stored: im
             other => kept.push(other),
         }
     }
-    changes.extend(lost.into_iter().map(|(queue, hits)| Change::Drop {
-        queue,
-        hits,
-        reason: DropReason::StorageFailed,
-    }));
     changes.extend(kept);
     changes.extend(newest.into_values().map(Change::Aggregate));
+    // After what was reported: a report that waits here does not have them in its figures.
+    changes.extend(lost.into_iter().map(|((queue, reason), hits)| Change::Drop { queue, hits, reason }));
 }
 
 #[cfg(test)]
@@ -98,6 +96,30 @@ mod tests {
         }
         assert_eq!((events + lost, aggregate), (20, 5));
         assert!(changes.len() <= 8, "{}", changes.len());
+    }
+
+    #[test]
+    fn losses_for_any_reason_do_not_pile_up() {
+        let mut changes = vec![Change::DroppedEventsReported];
+        for n in 0..1000_u64 {
+            let reason = if n % 2 == 0 { DropReason::RateLimited } else { DropReason::Oversize };
+            changes.push(Change::Drop { queue: Queue::Low, hits: n, reason });
+            changes.push(Change::Drop { queue: Queue::High, hits: 1, reason: DropReason::RateLimited });
+            limit_unstored(&mut changes, 64, |_| false);
+            assert!(changes.len() <= 64, "{}", changes.len());
+        }
+        limit_unstored(&mut changes, 3, |_| false);
+        let lost = |queue, hits, reason| Change::Drop { queue, hits, reason };
+        assert_eq!(
+            changes,
+            [
+                Change::DroppedEventsReported,
+                lost(Queue::High, 1000, DropReason::RateLimited),
+                lost(Queue::Low, 500 * 500, DropReason::Oversize),
+                lost(Queue::Low, 499 * 500, DropReason::RateLimited),
+            ],
+            "a report that waits goes before the losses that it does not tell"
+        );
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub enum FromHub {
 }
 
 impl FromHub {
-    /// Writes it to the log: one line for each change of state.
+    /// Writes it to the log: one line for each change of state. What the owner has to judge, and tells, is `debug` here.
     pub(super) fn log(&self, hub: &str) {
         match self {
             Self::State(LinkState::Connecting) => info!(hub, "connecting"),
@@ -103,11 +103,12 @@ impl FromHub {
             Self::State(LinkState::Stopped) => info!(hub, "link stopped"),
             Self::Desired { version, .. } => debug!(version, "desired properties"),
             Self::Delivered(id) => debug!(%id, "delivered"),
-            Self::Undeliverable { id, why } => warn!(%id, "a message cannot be sent: {why}"),
+            Self::Undeliverable { id, why } => debug!(%id, "a message cannot be sent: {why}"),
             Self::Reported { ok: true, .. } => debug!("reported properties taken"),
-            Self::Reported { status, detail, .. } => warn!(status, "reported properties not taken: {detail}"),
+            Self::Reported { status, detail, .. } => debug!(status, "reported properties not taken: {detail}"),
             Self::Called(call) => debug!(method = call.name, "direct method called"),
-            Self::TwinUnreadable(problem) | Self::TwinUnavailable(problem) => warn!("{problem}"),
+            Self::TwinUnreadable(problem) => debug!("{problem}"),
+            Self::TwinUnavailable(problem) => warn!("{problem}"),
         }
     }
 }

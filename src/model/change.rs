@@ -34,8 +34,10 @@ pub enum Change {
         /// Why.
         reason: DropReason,
     },
-    /// The statistics up to now were put into an event: the next ones count from here.
-    StatisticsReported,
+    /// What DroppedEventsStatistics tells was put into an event: the next one counts from here.
+    DroppedEventsReported,
+    /// What MessageStatistics tells was put into an event: the next one counts from here.
+    MessagesReported,
 }
 
 /// A finished event as text.

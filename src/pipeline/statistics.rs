@@ -29,7 +29,7 @@ pub struct QueueCounts {
 }
 
 /// The DroppedEventsStatistics snapshot: two items, High first. When it is stored, the same batch holds
-/// [`crate::model::change::Change::StatisticsReported`], so that no count is reported twice.
+/// [`crate::model::change::Change::DroppedEventsReported`], so that no count is reported twice.
 #[must_use]
 pub fn dropped_events(high: &QueueCounts, low: &QueueCounts, gaps: &[Gap], at: Timestamp) -> Snapshot {
     let mut high = dropped_item(Queue::High, high);

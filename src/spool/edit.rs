@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use super::books::{Books, Document, Flight, Known, Load, json, other};
 use super::error::SpoolError;
 use super::gaps::GapLog;
-use super::ledger::{PerQueue, Statistics};
+use super::ledger::PerQueue;
 use super::record::{Record, cost};
 use super::recover::boot_ms;
 use super::store::Level;
@@ -89,11 +89,17 @@ impl Edit<'_> {
                 ledger.drop_hits(*queue, *reason, *hits);
                 Ok(())
             }
-            Change::StatisticsReported => {
-                self.books().ledger.since = Statistics::default();
+            Change::DroppedEventsReported => {
+                let since = &mut self.books().ledger.since;
+                (since.high, since.low) = Default::default();
                 if !self.gaps.unreported.is_empty() {
                     self.gap_log().reported();
                 }
+                Ok(())
+            }
+            Change::MessagesReported => {
+                let since = &mut self.books().ledger.since;
+                (since.messages_sent, since.messages_under_4_kib, since.messages_failed) = (0, 0, 0);
                 Ok(())
             }
         }

@@ -287,7 +287,7 @@ impl Spool {
         self.books.ledger.balance.clone()
     }
 
-    /// What happened since [`Change::StatisticsReported`].
+    /// What happened since [`Change::DroppedEventsReported`], and of messages since [`Change::MessagesReported`].
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         self.books.ledger.since.clone()
@@ -304,7 +304,7 @@ impl Spool {
         })
     }
 
-    /// The gaps since [`Change::StatisticsReported`], at most 32; the oldest are merged into one.
+    /// The gaps since [`Change::DroppedEventsReported`], at most 32; the oldest are merged into one.
     #[must_use]
     pub fn gaps_since_report(&self) -> Vec<Gap> {
         self.gaps.unreported.clone()

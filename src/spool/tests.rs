@@ -255,8 +255,7 @@ fn aggregates_book_only_their_growth() {
 fn statistics_count_from_the_last_report_and_the_balance_goes_on() {
     let mut board = Board::new();
     let (mut spool, _) = board.open();
-    let report = |spool: &mut Spool, now| spool.apply(&[Change::StatisticsReported], now).unwrap();
-    for _ in 0..2 {
+    for first in [Change::DroppedEventsReported, Change::MessagesReported] {
         for body_len in [0, 4095, 4096, 200_000] {
             spool.apply(&[add(Queue::High, 1)], board.now).unwrap();
             let room = Room::of(4096, Riders::None);
@@ -270,7 +269,11 @@ fn statistics_count_from_the_last_report_and_the_balance_goes_on() {
         assert_eq!((seen.messages_sent, seen.messages_under_4_kib, seen.messages_failed), (4, 2, 1));
         assert_eq!((seen.high.collected, seen.low.collected), (4, 7));
         assert_eq!(seen.low.dropped, [(DropReason::RateLimited, 7)].into());
-        report(&mut spool, board.now);
+        // Each report ends its own figures only.
+        spool.apply(std::slice::from_ref(&first), board.now).unwrap();
+        let (queues, messages) = (spool.statistics().high.collected, spool.statistics().messages_sent);
+        assert_eq!((queues, messages), if first == Change::MessagesReported { (4, 0) } else { (0, 4) });
+        spool.apply(&[Change::DroppedEventsReported, Change::MessagesReported], board.now).unwrap();
         assert_eq!(spool.statistics(), Statistics::default());
     }
     assert_eq!((spool.balance().high.delivered, spool.balance().low.collected), (8, 14));

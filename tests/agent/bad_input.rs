@@ -1,10 +1,12 @@
 //! A hub that does not let the agent in, or is not the right one: the agent stays, says once why, and gets in when it
 //! can.
 
+use std::time::Duration;
+
 use serde_json::json;
 use twinward::lab::{Happening, Refusal, ServerCertificate};
 
-use crate::harness::{Agent, Hub, Place, keys};
+use crate::harness::{Agent, Hub, LIMIT, Place, keys};
 
 /// Milliseconds until the next attempt, as told in a line.
 fn retry_in(line: &str) -> u64 {
@@ -36,10 +38,10 @@ async fn a_refused_sign_in_is_told_once_and_tried_slowly_until_it_works() {
     let mut agent = Place::new(&hub).start();
     waits_in_the_slow_lane(&mut agent, "the hub refused the sign-in (CONNACK 5): wrong key, unknown or disabled").await;
     hub.faults(|faults| faults.refuse = None);
-    // The first wait of the slow lane has 30 to 60 s, longer than anything else here.
-    tokio::time::timeout(std::time::Duration::from_secs(65), async {
+    // The first wait of the slow lane has 30 to 60 s, longer than anything else here; then there is the sign-in.
+    tokio::time::timeout(LIMIT + Duration::from_secs(60), async {
         while !hub.seen().iter().any(|what| matches!(what, Happening::Connected { .. })) {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })
     .await

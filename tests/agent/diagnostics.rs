@@ -1,8 +1,11 @@
 //! The agent's own log as Diagnostic events.
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
+use twinward::control::Request;
+use twinward::lab::TwinFault;
 
-use crate::harness::{Agent, Hub, Place, eventually, keys};
+use crate::harness::{Agent, Hub, PROVOKED, Place, eventually, keys};
 
 /// An agent that sends its warnings.
 async fn talkative(hub: &mut Hub) -> Agent {
@@ -52,25 +55,47 @@ async fn a_warning_of_the_log_arrives_at_the_hub() {
 #[tokio::test]
 async fn a_storm_is_measured_and_what_is_left_out_is_counted() {
     let mut hub = Hub::start().await;
+    let began = Instant::now();
     let agent = talkative(&mut hub).await;
-    // Twelve warnings a round.
+    // A warning for each.
     for round in 0..6 {
         let version = hub.provoke(&format!("round {round}"));
         hub.taken(version).await;
     }
-    let dropped = agent
-        .status("lines that were left out", |status| {
-            let high = status["balance"]["high"]["dropped"]["rateLimited"].as_u64().unwrap_or(0);
-            Some(high + status["balance"]["low"]["dropped"]["rateLimited"].as_u64()?)
-        })
-        .await;
-    assert!((72 - 32..=72 - 30).contains(&dropped), "{dropped}");
-    let lines = eventually("the burst", || {
-        let lines = lines(&mut hub);
-        std::future::ready((lines.len() >= 30).then_some(lines))
+    assert_eq!(agent.lines("desired value is refused or doubtful").len(), 6 * PROVOKED);
+    // Each line is an event or counted, some seconds later.
+    let sent = eventually("all of them", || {
+        let sent = lines(&mut hub).len();
+        let asked = agent.ask(Request::Status);
+        let written = agent.log().lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).count();
+        async move {
+            let balance = asked.await?["balance"].take();
+            let dropped = |queue: &str| balance[queue]["dropped"]["rateLimited"].as_u64().unwrap_or(0);
+            let dropped = usize::try_from(dropped("high") + dropped("low")).unwrap();
+            (sent + dropped == written).then_some(sent)
+        }
     })
     .await;
-    assert!(lines.len() <= 33, "{}", lines.len());
+    // Thirty at once and one each ten seconds, however slow all this was.
+    let most = 31 + usize::try_from(began.elapsed().as_secs() / 10).unwrap();
+    assert!((30..=most).contains(&sent), "{sent} sent, at most {most}");
+}
+
+#[tokio::test]
+async fn what_the_hub_refuses_is_told_once() {
+    let mut hub = Hub::start().await;
+    let mut agent = talkative(&mut hub).await;
+    hub.faults(|faults| faults.twin_report = Some(TwinFault::Status(400)));
+    hub.patch_desired(keys([("snapshotFrequency", json!("PT2H"))])).unwrap();
+    agent.says("the hub refused the reported properties").await;
+    let found = eventually("a Diagnostic event", || {
+        let lines = lines(&mut hub);
+        std::future::ready(lines.iter().any(|l| l["Message"].to_string().contains("refused")).then_some(lines))
+    })
+    .await;
+    assert!(found.iter().all(|line| line["ExtraDetails"]["Module"] == "twinward::agent::run"), "{found:?}");
+    assert!(agent.lines("not taken").is_empty(), "{}", agent.log());
+    agent.books_agree(&mut hub).await;
 }
 
 #[tokio::test]

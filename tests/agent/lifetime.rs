@@ -142,3 +142,22 @@ async fn the_control_socket_answers_and_flushes() {
     let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
     assert_eq!(shown["agentId"], status["agentId"]);
 }
+
+#[tokio::test]
+async fn before_its_first_twin_it_collects_with_the_defaults() {
+    // The twin has ListeningPorts off, but the agent cannot know.
+    let mut hub = Hub::start().await;
+    hub.faults(|faults| faults.cut = true);
+    let agent = Place::new(&hub).start();
+    let state = |status: &serde_json::Value| {
+        status["collectors"].as_array()?.iter().find(|c| c["event"] == "ListeningPorts").map(|c| c["state"].clone())
+    };
+    let first = agent.status("a snapshot", |s| (s["balance"]["high"]["collected"] == 1).then(|| s.clone())).await;
+    assert_eq!(first["twin"]["source"], "defaults");
+    assert_ne!(state(&first), Some(json!("off")));
+    hub.faults(|faults| faults.cut = false);
+    agent.status("the twin is in force", |s| (state(s)? == "off").then_some(())).await;
+    agent.books_agree(&mut hub).await;
+    let ports = hub.events().values().filter(|event| event["Name"] == "ListeningPorts").count();
+    assert_eq!(ports, 1, "what it found before is kept");
+}

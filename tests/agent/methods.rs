@@ -72,6 +72,42 @@ async fn collect_now_takes_what_is_named_and_flush_sends_it() {
 }
 
 #[tokio::test]
+async fn collect_now_says_what_it_did_and_does_no_more() {
+    let (mut hub, agent) = quiet().await;
+    let (status, answer) = call(&hub, "collectNow", &json!({"events": ["MessageStatistics", "OSBaseline"]})).await;
+    let body = json!({"collected": ["MessageStatistics"], "off": [], "unavailable": ["OSBaseline"]});
+    assert_eq!((status, answer), (200, body));
+    let (status, answer) = call(&hub, "collectNow", &Value::Null).await;
+    assert_eq!((status, &answer["off"], &answer["unavailable"]), (200, &json!(["ListeningPorts"]), &json!([])));
+    agent.books_agree(&mut hub).await;
+    // One of the start, and those that were told.
+    let collected: Vec<&str> =
+        answer["collected"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    for (name, times) in [("SystemInformation", 2), ("DroppedEventsStatistics", 2), ("MessageStatistics", 3)] {
+        assert_eq!((named(&mut hub, name), collected.contains(&name)), (times, true), "{name}");
+    }
+    assert_eq!(collected.len(), 3, "{collected:?}");
+}
+
+#[tokio::test]
+async fn a_flood_of_refused_calls_does_not_fill_the_log() {
+    let (mut hub, agent) = quiet().await;
+    let mut given = std::collections::BTreeMap::new();
+    for n in 0..60 {
+        let (status, _) = call(&hub, &format!("method{n}"), &Value::Null).await;
+        *given.entry(status).or_insert(0) += 1;
+    }
+    assert!(given.keys().all(|status| [404, 429].contains(status)) && given[&404] >= 5, "{given:?}");
+    let (status, _) = call(&hub, "ping", &Value::Null).await;
+    assert_eq!(status, 200);
+    // Slow as the machine may be: a line a minute.
+    let lines = agent.lines("direct method method=");
+    assert!((2..=10).contains(&lines.len()), "{lines:#?}");
+    assert!(lines[0].contains("method=method0 status=404") && lines.iter().any(|l| l.contains("refused_before=")));
+    agent.books_agree(&mut hub).await;
+}
+
+#[tokio::test]
 async fn a_bad_call_is_refused_and_a_flood_is_slowed_down() {
     let (mut hub, agent) = quiet().await;
     for (name, payload, status) in [

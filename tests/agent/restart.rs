@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use twinward::lab::PubAckFault;
 
-use crate::harness::{Agent, Hub, OBJECT, PROVOKED, Place, STOP_LIMIT, balance_holds, keys};
+use crate::harness::{Agent, Hub, OBJECT, PROVOKED, Place, STOP_LIMIT, balance_holds, eventually, keys};
 
 #[tokio::test]
 async fn after_a_kill_what_was_on_the_wire_comes_again_as_it_was() {
@@ -172,4 +172,40 @@ async fn a_stop_that_a_dead_hub_holds_up_ends_in_time_and_keeps_everything() {
         hub.provoked("late").await;
         agent.books_agree(&mut hub).await;
     }
+}
+
+#[tokio::test]
+async fn a_problem_of_the_twin_is_told_though_the_power_went_before_its_event_was_stored() {
+    // Nothing leaves by itself.
+    let mut hub =
+        Hub::with(json!({"highPriorityMessageFrequency": "PT1H", "lowPriorityMessageFrequency": "PT1H"})).await;
+    let mut agent = Place::new(&hub).start();
+    agent.linked().await;
+    hub.taken(1).await;
+    let version = hub.patch_desired(keys([("snapshotFrequency", json!("at dusk"))])).unwrap();
+    hub.taken(version).await;
+    let stored = agent.place().path("state/last-desired.json");
+    eventually("the section is stored", || {
+        std::future::ready(std::fs::read_to_string(&stored).unwrap().contains("at dusk").then_some(()))
+    })
+    .await;
+    agent.kill();
+    // What a power cut takes.
+    std::fs::remove_dir_all(agent.place().path("run")).unwrap();
+    let told = |hub: &mut Hub| {
+        hub.events().values().filter(|e| e["Payload"][0]["ConfigurationName"] == "snapshotFrequency").count()
+    };
+    agent.start_again();
+    agent.linked().await;
+    agent.books_agree(&mut hub).await;
+    // Twice if it was stored by chance, with an important event: then nobody can know.
+    let times = told(&mut hub);
+    assert!((1..=2).contains(&times), "{times}");
+    // After a stop that stored it, it is not told again.
+    agent.stop().await;
+    agent.start_again();
+    agent.linked().await;
+    hub.taken(version).await;
+    agent.books_agree(&mut hub).await;
+    assert_eq!(told(&mut hub), times);
 }

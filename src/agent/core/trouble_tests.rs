@@ -1,26 +1,32 @@
 //! The core when storage or the link does not work, or the machine is set anew: nothing is lost, and nothing spins.
 
 use jiff::tz::TimeZone;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::*;
+use crate::agent::diagnostics::{Sink, channel};
 use crate::agent::storage::{RETRY, UNSTORED_GAPS};
 use crate::model::ids::AgentId;
 use crate::model::message::Message;
-use crate::model::units::{ByteSize, IsoDuration};
+use crate::model::payload::{Diagnostic, DiagnosticSeverity, ExtraDetails, Payload};
+use crate::model::units::{ByteSize, IsoDuration, Priority};
 use crate::pipeline::schema::assert_valid_message;
 use crate::spool::SpoolOptions;
 use crate::sys::clock::ManualClock;
 
-struct Board {
-    core: Core,
-    clock: Arc<ManualClock>,
-    link: mpsc::Receiver<ToHub>,
+/// Both statistics.
+pub(super) const STATISTICS: [EventName; 2] = [EventName::DroppedEventsStatistics, EventName::MessageStatistics];
+
+pub(super) struct Board {
+    pub(super) core: Core,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) link: mpsc::Receiver<ToHub>,
     state: tempfile::TempDir,
     runtime: tempfile::TempDir,
 }
 
 impl Board {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let clock = Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap()));
         let (state, runtime) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let config = Arc::new(AgentConfig {
@@ -50,13 +56,13 @@ impl Board {
         Self { core, clock, link, state, runtime }
     }
 
-    fn give(&mut self, input: ToCore) {
+    pub(super) fn give(&mut self, input: ToCore) {
         let now = self.clock.now();
         self.core.handle(input, now);
         self.core.turn(now);
     }
 
-    fn pass(&mut self, seconds: u64) {
+    pub(super) fn pass(&mut self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
         let now = self.clock.now();
         self.core.turn(now);
@@ -73,6 +79,21 @@ impl Board {
         let Ok(ToHub::Send(message)) = self.link.try_recv() else { panic!("not sent") };
         assert_valid_message(&message.body);
         message
+    }
+
+    /// Asks for these statistics; whether they were made.
+    pub(super) fn statistics(&mut self, names: &[EventName]) -> bool {
+        let (done, mut made) = oneshot::channel();
+        self.give(ToCore::Statistics { names: EventSet::of(names), done });
+        made.try_recv().unwrap()
+    }
+
+    /// Takes the next message off the link and acknowledges it; `None` if there is none.
+    pub(super) fn acknowledged(&mut self) -> Option<String> {
+        let Ok(ToHub::Send(message)) = self.link.try_recv() else { return None };
+        assert_valid_message(&message.body);
+        self.give(ToCore::Delivered(message.id));
+        Some(message.body)
     }
 
     /// How long the core would sleep now.
@@ -160,7 +181,7 @@ fn gaps_and_acknowledgements_wait_for_storage() {
         let source = format!("source {number}");
         board.give(ToCore::Gap(Gap { source, start: at, end: at, reason: "test".into(), missed_at_most: None }));
     }
-    board.give(ToCore::Statistics);
+    assert!(!board.statistics(&STATISTICS));
     assert_eq!(board.core.storage.gaps.len(), UNSTORED_GAPS);
     assert_eq!(board.core.storage.changes, [], "figures without what is held in memory");
     assert_eq!(board.core.storage.spool().balance().low.delivered, 0);
@@ -195,16 +216,81 @@ fn the_gap_after_a_stop_begins_when_the_watch_ended() {
 }
 
 #[test]
-fn a_changed_time_zone_is_taken_with_the_next_heartbeat() {
+fn a_changed_time_zone_is_taken_within_a_minute() {
     let mut board = Board::new();
+    // As without a runtime directory.
+    board.core.heartbeat = Duration::from_secs(3600);
+    board.core.heartbeat_due = board.clock.now().mono.after(board.core.heartbeat);
     board.give(ToCore::LinkReady);
     for (zone, local) in [("UTC0", "+00:00\""), ("IST-5:30", "+05:30\""), ("CET-1CEST,M3.5.0,M10.5.0/3", "+01:00\"")] {
         board.clock.set_zone(TimeZone::posix(zone).unwrap());
-        board.pass(10);
-        board.give(ToCore::Statistics);
+        assert!(board.sleep() <= Duration::from_secs(60));
+        board.pass(60);
+        assert!(board.statistics(&STATISTICS));
         board.pass(2);
-        let message = board.sent();
-        assert!(message.body.contains(local), "{}", message.body);
-        board.give(ToCore::Delivered(message.id));
+        let body = board.acknowledged().unwrap();
+        assert!(body.contains(local), "{body}");
     }
+}
+
+/// Hands each line to the sink, as the log of the program does.
+struct Lines(Sink);
+
+impl<S: tracing::Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let severity = match *event.metadata().level() {
+            tracing::Level::ERROR => DiagnosticSeverity::Error,
+            tracing::Level::WARN => DiagnosticSeverity::Warning,
+            _ => DiagnosticSeverity::Debug,
+        };
+        self.0.line(severity, event.metadata().target(), || format!("{event:?}"));
+    }
+}
+
+fn line(board: &Board) -> ToCore {
+    let what = Payload::Diagnostic(Diagnostic {
+        severity: DiagnosticSeverity::Warning,
+        message: "a line".into(),
+        process_id: 1,
+        thread_id: 1,
+        correlation_id: None,
+        extra_details: ExtraDetails::new(),
+    });
+    ToCore::Diagnostic(Observation { at: board.clock.now().wall, serial: 1, what })
+}
+
+#[test]
+fn a_storage_that_fails_is_told_once_even_if_a_diagnostic_event_meets_it_first() {
+    let mut board = Board::new();
+    let (sink, source) = channel(DiagnosticSeverity::Warning, Arc::clone(&board.clock) as Arc<dyn Clock>);
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(Lines(sink)), || {
+        for _ in 0..5 {
+            board.core.storage.fault = true;
+            let line = line(&board);
+            board.give(line);
+            board.pass(RETRY.as_secs());
+        }
+    });
+    let said = source.said();
+    assert!(said.len() == 1 && said[0].contains("storage failed"), "{said:?}");
+    board.core.storage.fault = false;
+    board.pass(RETRY.as_secs());
+    assert_eq!(board.core.storage.unstored(), 0, "nothing is lost");
+    assert_eq!(board.core.storage.spool().balance().low.pending, 5);
+}
+
+#[test]
+fn lines_that_were_left_out_before_the_switch_are_booked_after_it() {
+    let mut board = Board::new();
+    let with = |priority| {
+        let mut config = AgentConfig::default();
+        config.priorities.insert(EventName::Diagnostic, priority);
+        ToCore::Configure(Arc::new(config))
+    };
+    board.give(with(Priority::High));
+    board.give(with(Priority::Off));
+    board.give(ToCore::LinesLeftOut(7));
+    let balance = board.core.storage.spool().balance();
+    assert_eq!(balance.high.dropped, BTreeMap::from([(DropReason::RateLimited, 7)]));
+    assert!(balance.holds());
 }

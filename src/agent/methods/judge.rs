@@ -8,7 +8,8 @@
 //! | `flush` | none | closes the aggregates and sends everything that waits |
 //!
 //! No payload, `null` and `{}` are the same. Refused are with 400 whatever is no such payload, with 404 an unknown method,
-//! with 429 what comes too often: each method has so many calls at once and one more after each pause.
+//! with 429 what comes too often: each method has so many calls at once and one more after each pause, and so have all
+//! unknown ones together.
 
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ const METHODS: [(&str, u32, Duration); 4] = [
     ("collectNow", 3, Duration::from_secs(60)),
     ("flush", 3, Duration::from_secs(30)),
 ];
+
+/// The same for all names that are no method.
+const UNKNOWN: (u32, Duration) = (5, Duration::from_secs(10));
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,11 +57,12 @@ struct Bucket {
 #[derive(Debug)]
 pub(super) struct Judge {
     buckets: [Option<Bucket>; METHODS.len()],
+    unknown: Option<Bucket>,
 }
 
 impl Judge {
     pub(super) fn new() -> Self {
-        Self { buckets: [None; METHODS.len()] }
+        Self { buckets: [None; METHODS.len()], unknown: None }
     }
 
     /// What the call asks for.
@@ -65,16 +70,13 @@ impl Judge {
     /// # Errors
     /// The answer for a call that is refused.
     pub(super) fn judge(&mut self, name: &str, payload: &[u8], now: Mono) -> Result<Asked, Answer> {
-        let Some((at, (_, calls, pause))) = METHODS.iter().enumerate().find(|(_, (known, ..))| *known == name) else {
+        let mut known = METHODS.iter().zip(&mut self.buckets).filter(|((known, ..), _)| *known == name);
+        let Some(((_, calls, pause), bucket)) = known.next() else {
+            take(&mut self.unknown, UNKNOWN.0, UNKNOWN.1, now).map_err(too_often)?;
             let known: Vec<&str> = METHODS.iter().map(|(known, ..)| *known).collect();
             return Err((404, json!({ "error": "there is no such method", "methods": known })));
         };
-        if let Some(bucket) = self.buckets.get_mut(at)
-            && let Err(wait) = take(bucket, *calls, *pause, now)
-        {
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            return Err((429, json!({ "error": "called too often", "retryAfterSeconds": seconds })));
-        }
+        take(bucket, *calls, *pause, now).map_err(too_often)?;
         let arguments = arguments(payload)?;
         match name {
             "ping" => none(&arguments).map(|()| Asked::Ping),
@@ -94,6 +96,11 @@ fn take(bucket: &mut Option<Bucket>, calls: u32, pause: Duration, now: Mono) -> 
     // counts as less full than it is.
     *bucket = Some(Bucket { since: Mono::from_boot(now.since_boot().saturating_sub(left)) });
     Ok(())
+}
+
+fn too_often(wait: Duration) -> Answer {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    (429, json!({ "error": "called too often", "retryAfterSeconds": seconds }))
 }
 
 fn bad(why: impl Into<String>) -> Answer {
@@ -208,6 +215,18 @@ mod tests {
         assert_eq!(judge.judge("ping", b"", at(1000)), Ok(Asked::Ping), "each has its own measure");
         assert_eq!(judge.judge("flush", b"", at(1030)), Ok(Asked::Flush));
         assert!(judge.judge("flush", b"", at(1059)).is_err());
+    }
+
+    #[test]
+    fn unknown_methods_have_one_measure_together() {
+        let mut judge = Judge::new();
+        let status = |judge: &mut Judge, n: u32, second| {
+            judge.judge(&format!("method{n}"), b"", at(second)).map_err(|(status, _)| status).unwrap_err()
+        };
+        let answers: Vec<u16> = (0..7).map(|n| status(&mut judge, n, 1000)).collect();
+        assert_eq!(answers, [404, 404, 404, 404, 404, 429, 429]);
+        assert_eq!(judge.judge("ping", b"", at(1000)), Ok(Asked::Ping), "known ones do not suffer from it");
+        assert_eq!((status(&mut judge, 7, 1010), status(&mut judge, 8, 1019)), (404, 429));
     }
 
     proptest! {

@@ -1,30 +1,38 @@
-//! Direct methods: calls of the hub are judged and answered by a task of their own, one after the other, so that no call
-//! holds up telemetry or twin. They read or hurry; none changes a configuration, an identity or a file.
+//! Direct methods: calls of the hub are judged and answered by a task of their own, so that no call holds up telemetry or
+//! twin. They are served one after the other; only whoever waits for snapshots does so beside the others. They read or
+//! hurry; none changes a configuration, an identity or a file.
 
 mod judge;
+mod refusals;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flume::Sender;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::hub::traffic::{MethodAnswer, MethodCall, ToHub};
 use crate::model::event::EventName;
+use crate::model::event_set::EventSet;
 use crate::sys::clock::Clock;
 
 use super::core::ToCore;
-use super::snapshots::CollectNow;
+use super::snapshots::{CollectNow, Outcome, PERIODIC};
 use super::start::Handle;
 use judge::{Answer, Asked, Judge};
+use refusals::Refusals;
 
 /// How long the core may take.
 const CORE_LIMIT: Duration = Duration::from_secs(5);
 /// How long a caller waits for snapshots; the hub itself waits 30 s unless it is told otherwise.
 const COLLECT_LIMIT: Duration = Duration::from_secs(20);
+/// Most callers that wait for snapshots at once: one whose snapshots are being taken, and the next.
+const COLLECTING: usize = 2;
 
 /// What the task needs.
 pub(super) struct MethodParts {
@@ -36,33 +44,70 @@ pub(super) struct MethodParts {
     pub(super) clock: Arc<dyn Clock>,
 }
 
+/// A call that is answered.
+struct Answered {
+    name: String,
+    rid: String,
+    answer: Answer,
+}
+
 /// Answers calls until it is cancelled.
 pub(super) async fn run(mut parts: MethodParts, stop: CancellationToken) {
     let mut judge = Judge::new();
+    let mut refusals = Refusals::default();
+    let mut collecting = JoinSet::new();
     loop {
         let call = tokio::select! {
             () = stop.cancelled() => return,
+            Some(collected) = collecting.join_next() => match collected {
+                Ok(answered) => {
+                    give(&parts, answered, &mut refusals).await;
+                    continue;
+                }
+                // A fault in there is a fault of this task.
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_) => continue,
+                },
+            },
             call = parts.calls.recv() => call,
         };
         let Some(MethodCall { name, rid, payload }) = call else { return };
-        let asked = judge.judge(&name, &payload, parts.clock.now().mono);
-        let (status, body) = tokio::select! {
-            () = stop.cancelled() => return,
-            answer = answer(&parts, asked) => answer,
+        let answer = match judge.judge(&name, &payload, parts.clock.now().mono) {
+            Err(refusal) => refusal,
+            Ok(Asked::Collect(names)) => match order(&parts, names, collecting.len()) {
+                Ok(waiting) => {
+                    collecting
+                        .spawn(async move { Answered { name, rid, answer: waiting.answer(COLLECT_LIMIT).await } });
+                    continue;
+                }
+                Err(busy) => busy,
+            },
+            Ok(asked) => tokio::select! {
+                () = stop.cancelled() => return,
+                answer = answer(&parts, asked) => answer,
+            },
         };
-        tracing::info!(method = name, status, "direct method");
-        // A link that is gone has no caller.
-        let _ = parts.to_hub.send(ToHub::Answer(MethodAnswer { rid, status, body: body.to_string() })).await;
+        give(&parts, Answered { name, rid, answer }, &mut refusals).await;
     }
 }
 
-async fn answer(parts: &MethodParts, asked: Result<Asked, Answer>) -> Answer {
+/// Hands an answer to the link, and writes the call to the log.
+async fn give(parts: &MethodParts, answered: Answered, refusals: &mut Refusals) {
+    let Answered { name, rid, answer: (status, body) } = answered;
+    if let Some(unsaid) = refusals.line(status, parts.clock.now().mono) {
+        tracing::info!(method = name, status, refused_before = (unsaid > 0).then_some(unsaid), "direct method");
+    }
+    // A link that is gone has no caller.
+    let _ = parts.to_hub.send(ToHub::Answer(MethodAnswer { rid, status, body: body.to_string() })).await;
+}
+
+async fn answer(parts: &MethodParts, asked: Asked) -> Answer {
     let done = match asked {
-        Err(refusal) => return refusal,
-        Ok(Asked::Ping) => Some(ping(parts)),
-        Ok(Asked::Status) => timeout(CORE_LIMIT, status(parts)).await.ok().flatten(),
-        Ok(Asked::Flush) => timeout(CORE_LIMIT, flush(parts)).await.ok().flatten(),
-        Ok(Asked::Collect(names)) => return collect(parts, names).await,
+        Asked::Ping => Some(ping(parts)),
+        Asked::Status => timeout(CORE_LIMIT, status(parts)).await.ok().flatten(),
+        Asked::Flush => timeout(CORE_LIMIT, flush(parts)).await.ok().flatten(),
+        Asked::Collect(_) => None,
     };
     done.map_or_else(|| (503, json!({ "error": "the agent is busy; try again" })), |body| (200, body))
 }
@@ -88,19 +133,48 @@ async fn flush(parts: &MethodParts) -> Option<Value> {
     Some(json!({ "pendingEvents": { "high": before.high.pending, "low": before.low.pending } }))
 }
 
-async fn collect(parts: &MethodParts, names: Vec<EventName>) -> Answer {
-    let (told, taken) = oneshot::channel();
-    if parts.collect.try_send(CollectNow { names: names.clone(), told }).is_err() {
-        return (503, json!({ "error": "snapshots are being taken; try again" }));
+/// Snapshots that were ordered.
+struct Waiting {
+    names: Vec<EventName>,
+    told: mpsc::Receiver<(EventName, Outcome)>,
+}
+
+/// Orders these snapshots, or all that there are. `waiting` callers wait already.
+fn order(parts: &MethodParts, names: Vec<EventName>, waiting: usize) -> Result<Waiting, Answer> {
+    let names: Vec<EventName> = if names.is_empty() { PERIODIC.iter().collect() } else { names };
+    let (teller, told) = mpsc::channel(names.len());
+    let order = CollectNow { names: EventSet::of(&names), told: teller };
+    if waiting >= COLLECTING || parts.collect.try_send(order).is_err() {
+        return Err((503, json!({ "error": "snapshots are being taken; try again" })));
     }
-    match timeout(COLLECT_LIMIT, taken).await {
-        Ok(Ok(outcome)) => {
-            let by =
-                |state: &str| outcome.iter().filter(|(_, s)| *s == state).map(|(name, _)| *name).collect::<Vec<_>>();
-            let (collected, off, unavailable) = (by("collected"), by("off"), by("unavailable"));
-            (200, json!({ "collected": collected, "off": off, "unavailable": unavailable }))
+    Ok(Waiting { names, told })
+}
+
+impl Waiting {
+    /// What became of each. 202 and `started` if some are still under way after `limit`.
+    async fn answer(mut self, limit: Duration) -> Answer {
+        let mut known = BTreeMap::new();
+        let all = async {
+            while let Some((name, outcome)) = self.told.recv().await {
+                known.insert(name, outcome);
+            }
+        };
+        let ended = timeout(limit, all).await.is_ok();
+        let of = |outcome: Option<Outcome>| -> Vec<EventName> {
+            self.names.iter().copied().filter(|name| known.get(name).copied() == outcome).collect()
+        };
+        let collected = of(Some(Outcome::Collected));
+        let (off, unavailable) = (of(Some(Outcome::Off)), of(Some(Outcome::Unavailable)));
+        let under_way = of(None);
+        if under_way.is_empty() {
+            return (200, json!({ "collected": collected, "off": off, "unavailable": unavailable }));
         }
-        Ok(Err(_)) => (503, json!({ "error": "the agent is about to stop" })),
-        Err(_) => (202, json!({ "started": names })),
+        if ended {
+            return (503, json!({ "error": "the agent is about to stop" }));
+        }
+        (202, json!({ "collected": collected, "off": off, "unavailable": unavailable, "started": under_way }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ mod screen;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -23,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{CoreStatus, Handle};
-use crate::lab::{Lab, LabOptions, Observed};
+use crate::lab::{Lab, LabOptions, MethodError, MethodReply, Observed};
 use crate::settings::{load, twin_keys::OBJECT};
 use crate::sys::{files, hardening};
 
@@ -77,6 +78,7 @@ async fn session(args: &TryArgs, directory: &Directory, screen: &Screen) -> anyh
         set(&mut desired, key, value);
     }
     let lab = Lab::start(LabOptions { desired, ..LabOptions::default() }).await.context("cannot start the hub")?;
+    let lab = Arc::new(lab);
     let mut happenings = lab.observe();
     let config = directory.configure(&lab)?;
     screen.introduction(&lab, &SHORT)?;
@@ -88,22 +90,32 @@ async fn session(args: &TryArgs, directory: &Directory, screen: &Screen) -> anyh
     tasks.spawn(examples(stop.clone()));
     let running = agent.run(handle.clone(), stop.clone());
     let orders = prompt::read_orders()?;
-    let mut session = Session { lab: &lab, handle: &handle, screen, waiting: args.set.clone().into(), asked: None };
+    let mut session = Session {
+        lab: &lab,
+        handle: &handle,
+        screen,
+        waiting: args.set.clone().into(),
+        asked: None,
+        calls: JoinSet::new(),
+    };
 
     let end = args.duration.map(|d| Instant::now() + d);
     let signal = signals::stop_signal();
     tokio::pin!(running, signal);
     let mut orders = Some(orders);
-    loop {
+    let mut quitting = false;
+    while !quitting || !session.calls.is_empty() {
         let check = session.asked.as_ref().map(|asked| asked.until);
+        let listening = !quitting && session.calls.len() < CALLS;
         tokio::select! {
             last = &mut running => return Ok(last?),
             Some(happening) = happenings.recv() => session.on_happening(&happening).await?,
-            order = next_order(&mut orders) => match order {
-                Some(Order::Quit) => break,
+            order = next_order(&mut orders), if listening => match order {
+                Some(Order::Quit) => quitting = true,
                 Some(order) => session.on_order(order).await?,
                 None => {}
             },
+            Some(called) = session.calls.join_next() => session.on_answer(called?)?,
             () = sleep_until(check.unwrap_or_else(Instant::now)), if check.is_some() => session.give_up()?,
             () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break,
             _ = &mut signal => break,
@@ -112,8 +124,12 @@ async fn session(args: &TryArgs, directory: &Directory, screen: &Screen) -> anyh
     screen.say("ending: the last messages are sent")?;
     tasks.shutdown().await;
     drop(orders);
+    session.calls.shutdown().await;
     let last = finish(&mut session, &mut happenings, running.as_mut(), &stop).await?;
-    lab.shutdown().await;
+    drop(session);
+    if let Some(lab) = Arc::into_inner(lab) {
+        lab.shutdown().await;
+    }
     Ok(last)
 }
 
@@ -168,12 +184,17 @@ struct Asked {
     until: Instant,
 }
 
+/// A call of a direct method, and what came of it.
+type Called = (String, Result<MethodReply, MethodError>);
+
 struct Session<'a> {
-    lab: &'a Lab,
+    lab: &'a Arc<Lab>,
     handle: &'a Handle,
     screen: &'a Screen,
     waiting: std::collections::VecDeque<(String, Value)>,
     asked: Option<Asked>,
+    /// Calls without an answer: the agent, which has to give it, runs in the same task as the orders are read.
+    calls: JoinSet<Called>,
 }
 
 impl Session<'_> {
@@ -245,10 +266,14 @@ impl Session<'_> {
                 self.waiting.push_back((key, value));
                 self.ask_next()
             }
-            Order::Call(name, payload) => match self.lab.invoke_method(&name, &payload, CALL_LIMIT).await {
-                Ok(reply) => self.screen.say(&format!("{name} answered {}: {}", reply.status, reply.payload)),
-                Err(error) => self.screen.say(&format!("{name}: {error}")),
-            },
+            Order::Call(name, payload) => {
+                let lab = Arc::clone(self.lab);
+                self.calls.spawn(async move {
+                    let reply = lab.invoke_method(&name, &payload, CALL_LIMIT).await;
+                    (name, reply)
+                });
+                Ok(())
+            }
             Order::Twin => self.screen.twin(&self.lab.desired(), &self.lab.reported()),
             Order::Status => {
                 let status = self.handle.status().await?;
@@ -261,10 +286,19 @@ impl Session<'_> {
             Order::Quit => Ok(()),
         }
     }
+
+    fn on_answer(&self, (name, reply): Called) -> anyhow::Result<()> {
+        match reply {
+            Ok(reply) => self.screen.say(&format!("{name} answered {}: {}", reply.status, reply.payload)),
+            Err(error) => self.screen.say(&format!("{name}: {error}")),
+        }
+    }
 }
 
 /// Longest wait for the answer of a direct method.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// Most calls that wait at once; further orders are read later.
+const CALLS: usize = 8;
 
 /// Starts `sleep 2` now and then.
 async fn examples(stop: CancellationToken) {

@@ -41,7 +41,7 @@ impl Books {
                     self.collect(*queue, *hits);
                     self.drop(*queue, *hits, *reason);
                 }
-                Change::StatisticsReported => panic!("not the pipeline's to say"),
+                Change::DroppedEventsReported | Change::MessagesReported => panic!("not the pipeline's to say"),
             }
         }
         assert!(self.balance.holds());
