@@ -188,7 +188,8 @@ impl Running {
                 if let Err(TrySendError::Full(call) | TrySendError::Closed(call)) = self.calls.try_send(call) {
                     // Those of a connection that is gone still fill the queue.
                     let body = r#"{"error":"too many calls at once; call again later"}"#.to_owned();
-                    let _ = self.to_hub.try_send(ToHub::Answer(MethodAnswer { rid: call.rid, status: 429, body }));
+                    let MethodCall { connection, rid, .. } = call;
+                    let _ = self.to_hub.try_send(ToHub::Answer(MethodAnswer { connection, rid, status: 429, body }));
                 }
                 Ok(())
             }

@@ -1,8 +1,9 @@
-//! Floor 3: Azure IoT Hub. Everything but [`dial`] and [`link`] is pure protocol: it takes text and `now`, and gives
-//! text and actions. Only `link` names the MQTT crate.
+//! Floor 3: Azure IoT Hub. Everything but [`dial`], `connection` and [`link`] is pure protocol: it takes text and `now`,
+//! and gives text and actions. Only `connection` names the MQTT crate.
 
 pub mod backoff;
 mod calls;
+mod connection;
 pub mod connstr;
 pub mod dial;
 pub mod error;
@@ -16,6 +17,7 @@ pub mod topics;
 pub mod traffic;
 pub mod twin;
 mod twin_sync;
+mod window;
 
 pub use connstr::ConnectionString;
 pub use link::run;

@@ -3,6 +3,7 @@
 #![cfg(feature = "lab")]
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on must fail")]
 
+mod methods;
 mod scripted;
 
 use std::path::Path;
@@ -14,7 +15,6 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use twinward::hub::traffic::{MethodAnswer, MethodCall};
 use twinward::hub::{ConnectionString, FromHub, LinkOptions, LinkState, ToHub, run, tls};
 use twinward::model::ids::MessageId;
 use twinward::model::loss::Queue;
@@ -350,55 +350,4 @@ async fn an_owner_that_listens_to_nothing_holds_nothing_up() {
     assert_eq!(peer.rest().await.last_chunk(), Some(&[0xe0, 0]));
     soon(task.join_next()).await.unwrap().unwrap();
     drop(news);
-}
-
-#[tokio::test]
-async fn a_hub_without_direct_methods_serves_everything_else() {
-    let server = Server::new(|_| {}).await;
-    let mut link = Link::with(server.port(), Some(server.ca.path()), HOUR, true);
-    let mut peer = server.accept().await;
-    peer.packet().await;
-    peer.send(&CONNACK).await;
-    let (_, body) = peer.packet().await;
-    assert!(String::from_utf8_lossy(&body).contains("$iothub/methods/POST/#"));
-    peer.send(&[0x90, 3, 0, 1, 0x80]).await;
-    let (_, body) = peer.packet().await;
-    assert!(String::from_utf8_lossy(&body).contains("$iothub/twin/res/#"));
-    peer.send(&[0x90, 4, 0, 2, 0, 0]).await;
-    let (_, rid) = peer.twin_request().await;
-    peer.publish(&format!("$iothub/twin/res/200/?$rid={rid}"), &twin().to_string()).await;
-    link.ready().await;
-}
-
-#[tokio::test]
-async fn calls_are_handed_on_and_answered_once() {
-    let server = Server::new(|_| {}).await;
-    let mut link = Link::with(server.port(), Some(server.ca.path()), HOUR, true);
-    let mut peer = server.accept().await;
-    peer.packet().await;
-    peer.send(&CONNACK).await;
-    peer.packet().await;
-    peer.send(&[0x90, 3, 0, 1, 0]).await;
-    peer.packet().await;
-    peer.send(&[0x90, 4, 0, 2, 0, 0]).await;
-    let (_, rid) = peer.twin_request().await;
-    peer.publish(&format!("$iothub/twin/res/200/?$rid={rid}"), &twin().to_string()).await;
-    link.ready().await;
-    peer.publish("$iothub/methods/POST/ping/?$rid=a1", "{}").await;
-    peer.publish("$iothub/methods/POST/no name/?$rid=a2", "{}").await;
-    let call = MethodCall { name: "ping".into(), rid: "a1".into(), payload: b"{}".to_vec() };
-    let mut next = link.next().await;
-    while matches!(next, FromHub::Desired { .. }) {
-        next = link.next().await;
-    }
-    assert_eq!(next, FromHub::Called(call));
-    for status in [200, 500] {
-        link.order(ToHub::Answer(MethodAnswer { rid: "a1".into(), status, body: "{}".into() })).await;
-    }
-    link.order(ToHub::Answer(MethodAnswer { rid: "unknown".into(), status: 200, body: "{}".into() })).await;
-    link.order(ToHub::Send(message("{}"))).await;
-    let (topic, _, body) = peer.twin_request_with_body().await;
-    assert_eq!((topic.as_str(), body.as_str()), ("$iothub/methods/res/200/", "{}"));
-    let (topic, _, _) = peer.message().await;
-    assert!(topic.starts_with("devices/"), "one answer only: {topic}");
 }

@@ -44,15 +44,16 @@ pub(super) async fn run(mut parts: MethodParts, stop: CancellationToken) {
             () = stop.cancelled() => return,
             call = parts.calls.recv() => call,
         };
-        let Some(MethodCall { name, rid, payload }) = call else { return };
+        let Some(MethodCall { connection, name, rid, payload }) = call else { return };
         let asked = judge.judge(&name, &payload, parts.clock.now().mono);
         let (status, body) = tokio::select! {
             () = stop.cancelled() => return,
             answer = answer(&parts, asked) => answer,
         };
         tracing::info!(method = name, status, "direct method");
+        let answer = MethodAnswer { connection, rid, status, body: body.to_string() };
         // A link that is gone has no caller.
-        let _ = parts.to_hub.send(ToHub::Answer(MethodAnswer { rid, status, body: body.to_string() })).await;
+        let _ = parts.to_hub.send(ToHub::Answer(answer)).await;
     }
 }
 

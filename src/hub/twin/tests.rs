@@ -138,7 +138,7 @@ fn what_is_not_a_twin_is_refused_and_the_document_stays() {
         (&deep(16), "nested deeper"),
         (&"[".repeat(100_000), "nested deeper"),
         (&huge, "more than 65536 bytes"),
-        (&" ".repeat(TWIN_ANSWER_LIMIT + 1), "more than 163840 bytes"),
+        (&" ".repeat(TWIN_ANSWER_LIMIT + 1), "more than 524288 bytes"),
     ] {
         twin.asking();
         let error = twin.answer(text.as_bytes()).unwrap_err().to_string();
