@@ -181,7 +181,8 @@ impl Running {
             }
             FromHub::TwinUnreadable(problem) => {
                 let new = self.configuration.unreadable(problem);
-                self.tell_problems(new).await
+                // The same twin again is nothing to report.
+                if new.is_empty() { Ok(()) } else { self.tell_problems(new).await }
             }
             FromHub::TwinUnavailable(_) => Ok(()),
             FromHub::Called(call) => {

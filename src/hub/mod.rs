@@ -9,6 +9,8 @@ pub mod dial;
 pub mod error;
 pub mod link;
 pub mod options;
+mod pace;
+mod report_sync;
 pub mod reported;
 pub mod sas;
 pub mod session;
@@ -16,6 +18,7 @@ pub mod tls;
 pub mod topics;
 pub mod traffic;
 pub mod twin;
+mod twin_answer;
 mod twin_sync;
 mod window;
 

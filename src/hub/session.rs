@@ -255,7 +255,7 @@ impl Session {
             // The GET that follows the subscription tells the same.
             _ if matches!(self.phase, Phase::Subscribing { .. }) => {}
             Incoming::TwinAnswer { status, rid } => self.twin.answer(now, rid, status, payload, &mut actions),
-            Incoming::Desired { version } => self.twin.notice(now, payload, version, &mut actions),
+            Incoming::Desired { version } => self.twin.notice(now, payload, version),
         }
         out.extend(actions.into_iter().map(Action::from));
     }

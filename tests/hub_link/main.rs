@@ -153,7 +153,11 @@ async fn from_sign_in_to_puback_to_loss_and_back() {
     assert_eq!(link.next().await, FromHub::Reported { ok: true, status: 204, detail: String::new() });
 
     peer.publish("$iothub/twin/PATCH/properties/desired/?$version=2", r#"{"b":2,"$version":2}"#).await;
-    assert_eq!(link.next().await, FromHub::Desired { section: map(json!({"a": 1, "b": 2})), version: 2 });
+    let (topic, rid) = peer.twin_request().await;
+    assert_eq!(topic, "$iothub/twin/GET/");
+    let whole = json!({"desired": {"b": 2, "$version": 2}, "reported": {"foreign": 1, "twinward": {"version": "1"}}});
+    peer.publish(&format!("$iothub/twin/res/200/?$rid={rid}"), &whole.to_string()).await;
+    assert_eq!(link.next().await, FromHub::Desired { section: map(json!({"b": 2})), version: 2 });
 
     // PUBACKs out of order belong to their own messages.
     let (a, b, c) = (message("{\"n\":1}"), message("{\"n\":2}"), message("{\"n\":3}"));
@@ -308,6 +312,27 @@ async fn foreign_topics_and_a_broken_twin_do_not_end_the_connection() {
     assert_eq!(topic, "$iothub/twin/GET/", "asked again after a while");
     peer.publish(&format!("$iothub/twin/res/200/?$rid={rid}"), &twin().to_string()).await;
     assert_eq!(link.next().await, FromHub::Desired { section: map(json!({"a": 1})), version: 1 });
+}
+
+#[tokio::test]
+async fn a_twin_that_is_far_too_large_is_refused_and_the_link_stays() {
+    let server = Server::new(|_| {}).await;
+    let mut link = Link::to(&server);
+    let mut peer = server.sign_in(&twin()).await;
+    link.ready().await;
+    for n in 0..20 {
+        let large = format!("{{\"large\":\"{}\",\"$version\":{}}}", "x".repeat(1_000_000), n + 2);
+        peer.publish("$iothub/twin/PATCH/properties/desired/", &large).await;
+    }
+    let (_, rid) = peer.twin_request().await;
+    let large = format!("{{\"desired\":{{\"large\":\"{}\",\"$version\":21}}}}", "x".repeat(1_000_000));
+    peer.publish(&format!("$iothub/twin/res/200/?$rid={rid}"), &large).await;
+    let FromHub::TwinUnreadable(problem) = link.next().await else { panic!("no problem") };
+    assert!(problem.contains("more than"), "{problem}");
+    link.order(ToHub::Send(message("{}"))).await;
+    let (_, packet, _) = peer.message().await;
+    peer.puback(packet).await;
+    assert!(matches!(link.next().await, FromHub::Delivered(_)));
 }
 
 #[tokio::test]
