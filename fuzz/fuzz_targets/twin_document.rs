@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
     let mut twin = TwinDocument::default();
     let mut in_force = AgentConfig::default();
     for (n, line) in data.split(|byte| *byte == b'\n').take(16).enumerate() {
-        let taken = if n == 0 { twin.answer(line) } else { twin.notice(line, None) };
+        let taken = if n == 0 { twin.answer(line).desired } else { twin.notice(line, None) };
         if taken.is_err() {
             continue;
         }

@@ -174,4 +174,19 @@ mod tests {
             assert_eq!(configuration.config.max_message_size.as_u64(), size);
         }
     }
+
+    #[test]
+    fn a_twin_that_cannot_be_read_is_told_once_until_a_good_one_comes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut configuration = Configuration::load(dir.path().to_owned(), OBJECT.to_owned());
+        for told in [1, 0, 0] {
+            assert_eq!(configuration.unreadable("the twin is not JSON".to_owned()).len(), told);
+            assert_eq!(configuration.problems.len(), 1);
+        }
+        assert_eq!(configuration.unreadable("the twin lacks something".to_owned()).len(), 1);
+        assert_eq!(configuration.problems.len(), 1, "the latest counts");
+        assert_eq!(configuration.desired(&section(json!({})), 1).new_problems, []);
+        assert_eq!(configuration.problems, []);
+        assert_eq!(configuration.unreadable("the twin is not JSON".to_owned()).len(), 1);
+    }
 }

@@ -12,6 +12,7 @@ use crate::model::problem::Problem;
 use crate::model::time::Mono;
 use crate::settings::defaults::OWN_OBJECT;
 use crate::settings::reported::reported;
+use crate::settings::twin_keys::OBJECT;
 
 use super::configuration::Configuration;
 use super::status::Status;
@@ -23,9 +24,11 @@ const PROBLEMS: usize = 32;
 /// How many gaps are reported; the newest.
 const GAPS: usize = 8;
 
-/// Both reported objects.
+/// Both reported objects. If the configuration object has a name of its own, what was reported under the published name
+/// before is removed: it would be taken for what is in force. Of other earlier names nothing is known.
 pub(super) fn objects(configuration: &Configuration, status: &Status) -> Map<String, Value> {
     let mut section = Map::new();
+    section.insert(OBJECT.to_owned(), Value::Null);
     section.insert(configuration.object.clone(), Value::Object(reported(&configuration.config)));
     section.insert(
         OWN_OBJECT.to_owned(),

@@ -191,14 +191,16 @@ impl Running {
             }
             FromHub::TwinUnreadable(problem) => {
                 let new = self.configuration.unreadable(problem);
-                self.tell_problems(new).await
+                // The same twin again is nothing to report.
+                if new.is_empty() { Ok(()) } else { self.tell_problems(new).await }
             }
             FromHub::TwinUnavailable(_) => Ok(()),
             FromHub::Called(call) => {
                 if let Err(TrySendError::Full(call) | TrySendError::Closed(call)) = self.calls.try_send(call) {
                     // Those of a connection that is gone still fill the queue.
                     let body = r#"{"error":"too many calls at once; call again later"}"#.to_owned();
-                    let _ = self.to_hub.try_send(ToHub::Answer(MethodAnswer { rid: call.rid, status: 429, body }));
+                    let MethodCall { connection, rid, .. } = call;
+                    let _ = self.to_hub.try_send(ToHub::Answer(MethodAnswer { connection, rid, status: 429, body }));
                 }
                 Ok(())
             }

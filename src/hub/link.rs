@@ -1,56 +1,35 @@
-//! Drives the session over a real connection. The only file that names the MQTT crate.
+//! Drives the session over real connections.
 //!
-//! * Each attempt gets its own TCP and TLS connection and its own MQTT client. The crate never reconnects: its connector
-//!   hands out the one connection, once. The old socket is closed before the next is dialled.
+//! * Each attempt gets its own TCP and TLS connection and its own MQTT client (`connection.rs`). The old socket is closed
+//!   before the next is dialled.
 //! * Clean session: the spool is the truth and sends again what was not acknowledged, under the same `$.mid`; a module
 //!   gets no messages that the hub could keep; so a session at the hub would only hold packet ids of the past.
-//! * The crate runs in a task of its own, so that a fault in it ends a connection and not the agent.
 //! * Nothing here waits on the owner: news stay in a list until they are taken.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::future::pending;
-use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::{
-    AsyncClient, ClientError, ConnectReturnCode, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions,
-    Packet, PublishOptions, QoS, StateError, SubscribeFilterInput, SubscribeNoticeError,
-};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::client::TlsStream;
 use tracing::warn;
 
-use super::dial::{dial, one_line};
-use super::error::{ConnackCode, LinkError, Wait};
+use super::connection::{Connection, Heard, Stream};
+use super::dial::dial;
+use super::error::LinkError;
 use super::options::LinkOptions;
-use super::session::{Action, Input, KEEP_ALIVE, Session};
+use super::session::{Action, Input, Session};
+use super::topics;
 use super::traffic::{FromHub, MethodAnswer, ToHub};
-use super::{sas, topics};
-use crate::model::ids::MessageId;
 use crate::model::message::Message;
 
 /// The hub's limit for a message: body and properties. A larger one makes it close the connection.
 const MAX_MESSAGE: usize = 256 * 1024;
-/// Largest packet sent: a message with its topic.
-const MAX_SENT: usize = 288 * 1024;
-/// Largest packet taken in. A larger one ends the connection, and a twin would do so again after each sign-in; so this
-/// is far above what the hub's two sections can take as text, and what is too large for us is refused when it is read.
-const MAX_TAKEN: usize = 1024 * 1024;
-/// The crate's own limits are wider than [`super::WINDOW`], so that a late PUBACK never collides with a new packet id.
-const CRATE_WINDOW: u16 = 64;
-/// The crate's time-out for CONNACK and for writing; the session's own ones come first.
-const CRATE_TIMEOUT: u64 = 60;
-/// Packets between the crate's task and the link.
-const PACKETS: usize = 16;
 /// With this much news not taken, the link takes in nothing new.
 const MAX_NEWS: usize = 64;
-/// How long DISCONNECT may take to leave, and the last news to be taken.
+/// How long the last news may take to be taken.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// The session's clock counts suspended time and the runtime's does not: look at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -88,7 +67,6 @@ pub async fn run(options: LinkOptions, mut commands: mpsc::Receiver<ToHub>, even
     let _ = timeout(FAREWELL, last_words).await;
 }
 
-type Stream = TlsStream<TcpStream>;
 type Dialling = Pin<Box<dyn Future<Output = Result<Stream, LinkError>> + Send>>;
 
 struct Link {
@@ -97,27 +75,6 @@ struct Link {
     dialling: Option<Dialling>,
     connection: Option<Connection>,
     news: VecDeque<FromHub>,
-}
-
-/// One MQTT connection; dropping it closes the socket.
-struct Connection {
-    client: AsyncClient,
-    /// Holds the one task that runs the crate.
-    task: JoinSet<()>,
-    packets: mpsc::Receiver<Result<Packet, ConnectionError>>,
-    acks: JoinSet<Ack>,
-}
-
-enum Ack {
-    Methods(Result<(), SubscribeNoticeError>),
-    Subscribed(Result<(), SubscribeNoticeError>),
-    Message(MessageId, bool),
-}
-
-enum Heard {
-    Packet(Packet),
-    Ack(Ack),
-    End(Option<ConnectionError>),
 }
 
 /// Waits for ever if nothing is being dialled. The future stays in place until it ends.
@@ -134,15 +91,9 @@ async fn dialled(dialling: &mut Option<Dialling>) -> Result<Stream, LinkError> {
 
 /// Waits for ever if there is no connection. Loses nothing when it is dropped.
 async fn heard(connection: &mut Option<Connection>) -> Heard {
-    let Some(connection) = connection else { return pending().await };
-    tokio::select! {
-        biased;
-        Some(Ok(ack)) = connection.acks.join_next(), if !connection.acks.is_empty() => Heard::Ack(ack),
-        packet = connection.packets.recv() => match packet {
-            Some(Ok(packet)) => Heard::Packet(packet),
-            Some(Err(error)) => Heard::End(Some(error)),
-            None => Heard::End(None),
-        },
+    match connection {
+        Some(connection) => connection.heard().await,
+        None => pending().await,
     }
 }
 
@@ -175,7 +126,7 @@ impl Link {
                 let methods = self.options.direct_methods;
                 self.with(|c| c.subscribe(methods))
             }
-            Action::Answer(MethodAnswer { rid, status, body }) => {
+            Action::Answer(MethodAnswer { rid, status, body, .. }) => {
                 self.with(|c| c.tell(topics::method_answer(status, &rid), body))
             }
             Action::GetTwin { rid } => self.with(|c| c.tell(topics::twin_get(rid), String::new())),
@@ -198,8 +149,8 @@ impl Link {
         }
     }
 
-    fn with(&mut self, request: impl FnOnce(&mut Connection) -> Result<(), ClientError>) -> Option<Input<'static>> {
-        refused(request(self.connection.as_mut()?)).map(Input::Lost)
+    fn with(&mut self, request: impl FnOnce(&mut Connection) -> Result<(), LinkError>) -> Option<Input<'static>> {
+        request(self.connection.as_mut()?).err().map(Input::Lost)
     }
 
     fn publish(&mut self, message: Message) -> Option<Input<'static>> {
@@ -229,27 +180,15 @@ impl Link {
 
     async fn heard(&mut self, heard: Heard) {
         match heard {
-            Heard::Packet(Packet::ConnAck(_)) => self.give(Input::Connected).await,
-            Heard::Packet(Packet::Publish(publish)) => {
-                let topic = std::str::from_utf8(&publish.topic).ok().and_then(topics::parse);
-                match topic {
-                    Some(topic) => self.give(Input::Publish { topic, payload: &publish.payload }).await,
-                    None => self.give(Input::Heard).await,
-                }
-            }
-            Heard::Packet(_) => self.give(Input::Heard).await,
-            Heard::Ack(Ack::Subscribed(Ok(()))) => self.give(Input::Subscribed).await,
-            Heard::Ack(Ack::Subscribed(Err(SubscribeNoticeError::V4SubAckFailure(why)))) => {
-                self.give(Input::Lost(LinkError::Protocol(one_line(&format!("subscribing failed: {why:?}"))))).await;
-            }
-            Heard::Ack(Ack::Methods(Err(SubscribeNoticeError::V4SubAckFailure(_)))) => {
+            Heard::Connected => self.give(Input::Connected).await,
+            Heard::Subscribed => self.give(Input::Subscribed).await,
+            Heard::NoMethods => {
                 warn!("the hub grants no direct methods (its tier may have none); everything else goes on");
             }
-            Heard::Ack(Ack::Message(id, true)) => self.give(Input::Acknowledged(id)).await,
-            // The connection is ending, which has its own news.
-            Heard::Ack(Ack::Message(_, false) | Ack::Subscribed(Err(_)) | Ack::Methods(_)) => {}
+            Heard::Publish { topic, payload } => self.give(Input::Publish { topic, payload: &payload }).await,
+            Heard::Acknowledged(id) => self.give(Input::Acknowledged(id)).await,
+            Heard::Other => self.give(Input::Heard).await,
             Heard::End(error) => {
-                let error = self.link_error(error);
                 if let Some(connection) = self.connection.take() {
                     // A PUBACK may have come just before the end.
                     for id in connection.last_acknowledged().await {
@@ -260,159 +199,4 @@ impl Link {
             }
         }
     }
-
-    fn link_error(&self, error: Option<ConnectionError>) -> LinkError {
-        let closed = |why: &dyn fmt::Display| LinkError::ClosedByHub { why: one_line(&why.to_string()) };
-        match error {
-            None => LinkError::Protocol("the MQTT library failed".to_owned()),
-            Some(ConnectionError::ConnectionRefused(code)) => {
-                let code = match code {
-                    ConnectReturnCode::Success => {
-                        return LinkError::Protocol("a refusal that is a success".to_owned());
-                    }
-                    ConnectReturnCode::RefusedProtocolVersion => ConnackCode::ProtocolVersion,
-                    ConnectReturnCode::BadClientId => ConnackCode::ClientId,
-                    ConnectReturnCode::ServiceUnavailable => ConnackCode::Unavailable,
-                    ConnectReturnCode::BadUserNamePassword => ConnackCode::UserName,
-                    ConnectReturnCode::NotAuthorized => ConnackCode::NotAuthorized,
-                };
-                LinkError::Refused { code, at: self.options.clock.now().wall }
-            }
-            Some(ConnectionError::NetworkTimeout) => LinkError::Timeout { what: Wait::ConnAck, seconds: CRATE_TIMEOUT },
-            Some(ConnectionError::MqttState(StateError::AwaitPingResp)) => {
-                LinkError::Timeout { what: Wait::AnyPacket, seconds: KEEP_ALIVE.as_secs() }
-            }
-            Some(ConnectionError::MqttState(StateError::ConnectionAborted)) => closed(&"end of the stream"),
-            Some(
-                ConnectionError::Io(e)
-                | ConnectionError::MqttState(StateError::Io(e) | StateError::Deserialization(rumqttc::Error::Io(e))),
-            ) => closed(&e),
-            Some(e @ (ConnectionError::FlushTimeout | ConnectionError::RequestsDone)) => closed(&e),
-            Some(e) => LinkError::Protocol(one_line(&e.to_string())),
-        }
-    }
 }
-
-impl Connection {
-    /// Gives the connection to a new MQTT client, which sends CONNECT with a fresh token.
-    fn start(options: &LinkOptions, sas_life: Duration, stream: Stream) -> Self {
-        let identity = &options.identity;
-        let (host, device, module) = (&identity.host_name, &identity.device_id, &identity.module_id);
-        let life = i64::try_from(sas_life.as_secs()).unwrap_or(i64::MAX);
-        let expiry = options.clock.now().wall.unix_seconds().saturating_add(life);
-        let token = sas::token(&[host, "devices", device, "modules", module], &identity.key, expiry);
-
-        let mut mqtt = MqttOptions::new(topics::client_id(device, module), (identity.dial_name(), options.port));
-        mqtt.set_credentials(topics::user_name(host, device, module, &options.product), token.expose().to_vec())
-            .set_keep_alive(u16::try_from(KEEP_ALIVE.as_secs()).unwrap_or(u16::MAX))
-            .set_max_packet_size(MAX_TAKEN, MAX_SENT)
-            .set_request_channel_capacity(usize::from(CRATE_WINDOW))
-            .set_inflight(CRATE_WINDOW);
-        let slot = Mutex::new(Some(stream));
-        mqtt.set_socket_connector(move |_, _| {
-            let stream = slot.lock().ok().and_then(|mut slot| slot.take());
-            async move { stream.ok_or_else(|| io::Error::other("a connection is used once")) }
-        });
-        let (client, mut events) = AsyncClient::builder(mqtt).build();
-        let mut network = NetworkOptions::new();
-        network.set_connection_timeout(CRATE_TIMEOUT);
-        events.set_network_options(network);
-        let (sender, packets) = mpsc::channel(PACKETS);
-        let mut task = JoinSet::new();
-        task.spawn(pump(events, sender));
-        Self { client, task, packets, acks: JoinSet::new() }
-    }
-
-    /// In two packets: a hub without methods refuses the second one, and the twin is granted all the same.
-    fn subscribe(&mut self, methods: bool) -> Result<(), ClientError> {
-        let filter = |filter: &str| SubscribeFilterInput::new(filter, QoS::AtMostOnce);
-        if methods {
-            let notice = self.client.try_subscribe_many_tracked([filter(topics::METHOD_CALLS)])?;
-            self.acks.spawn(async move { Ack::Methods(notice.wait_completion_async().await) });
-        }
-        let filters = [topics::TWIN_ANSWERS, topics::DESIRED_NOTICES].map(filter);
-        let notice = self.client.try_subscribe_many_tracked(filters)?;
-        self.acks.spawn(async move { Ack::Subscribed(notice.wait_completion_async().await) });
-        Ok(())
-    }
-
-    /// A request whose answer comes as a message, or does not; QoS 0.
-    fn tell(&mut self, topic: String, payload: String) -> Result<(), ClientError> {
-        self.client.try_publish(topic, payload, PublishOptions::at_most_once())
-    }
-
-    fn publish(&mut self, message: Message, topic: String) -> Result<(), ClientError> {
-        let Message { id, body, .. } = message;
-        let notice = self.client.try_publish_tracked(topic, body, PublishOptions::at_least_once())?;
-        self.acks.spawn(async move { Ack::Message(id, notice.wait_completion_async().await.is_ok()) });
-        Ok(())
-    }
-
-    /// Closes, and gives the messages whose PUBACK came and was not looked at.
-    async fn last_acknowledged(mut self) -> Vec<MessageId> {
-        // Without crate and client, each notice is decided.
-        self.task.shutdown().await;
-        drop(self.client);
-        let mut ids = Vec::new();
-        let decided = async {
-            while let Some(ack) = self.acks.join_next().await {
-                if let Ok(Ack::Message(id, true)) = ack {
-                    ids.push(id);
-                }
-            }
-        };
-        // Should one be undecided nevertheless, it is not acknowledged.
-        let _ = timeout(FAREWELL, decided).await;
-        ids
-    }
-
-    /// Says good-bye and closes.
-    async fn disconnect(mut self) {
-        if self.client.try_disconnect_now().is_ok() {
-            let left = async { while self.packets.recv().await.is_some() {} };
-            // If it does not leave, closing says the same.
-            let _ = timeout(FAREWELL, left).await;
-        }
-        self.close().await;
-    }
-
-    /// Returns when the socket is closed.
-    async fn close(mut self) {
-        self.task.shutdown().await;
-    }
-}
-
-/// Runs the crate until its connection ends; never a second one.
-async fn pump(mut events: EventLoop, packets: mpsc::Sender<Result<Packet, ConnectionError>>) {
-    loop {
-        let event = events.poll().await;
-        let end = event.is_err();
-        // What was read in one go with the end is not given by `poll` any more.
-        let last = if end { std::mem::take(&mut events.state.events) } else { VecDeque::new() };
-        for event in last.into_iter().map(Ok).chain([event]) {
-            let packet = match event {
-                Ok(Event::Incoming(packet)) => Ok(packet),
-                Ok(Event::Outgoing(_)) => continue,
-                Err(error) => Err(error),
-            };
-            if packets.send(packet).await.is_err() {
-                return;
-            }
-        }
-        if end {
-            return;
-        }
-    }
-}
-
-/// A refused request: if its queue, wider than anything under way, is full, something is stuck; if it is gone, the
-/// connection has ended, and [`pump`] has left the reason, which is heard next.
-fn refused(outcome: Result<(), ClientError>) -> Option<LinkError> {
-    match outcome {
-        Ok(()) | Err(ClientError::RequestChannelDisconnected(_)) => None,
-        Err(error) => Some(LinkError::Protocol(one_line(&format!("the MQTT library takes no request: {error}")))),
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,13 +1,16 @@
-//! Floor 3: Azure IoT Hub. Everything but [`dial`] and [`link`] is pure protocol: it takes text and `now`, and gives
-//! text and actions. Only `link` names the MQTT crate.
+//! Floor 3: Azure IoT Hub. Everything but [`dial`], `connection` and [`link`] is pure protocol: it takes text and `now`,
+//! and gives text and actions. Only `connection` names the MQTT crate.
 
 pub mod backoff;
 mod calls;
+mod connection;
 pub mod connstr;
 pub mod dial;
 pub mod error;
 pub mod link;
 pub mod options;
+mod pace;
+mod report_sync;
 pub mod reported;
 pub mod sas;
 pub mod session;
@@ -15,7 +18,9 @@ pub mod tls;
 pub mod topics;
 pub mod traffic;
 pub mod twin;
+mod twin_answer;
 mod twin_sync;
+mod window;
 
 pub use connstr::ConnectionString;
 pub use link::run;

@@ -1,14 +1,15 @@
 //! The reported properties: what differs between ours and the hub's, as a JSON merge patch, within the hub's size.
 //!
-//! Only the objects that are ours are ever touched; a key at the root that somebody else reported stays.
+//! Only the objects that are ours are ever touched; a key at the root that somebody else reported stays. One that shall
+//! be gone is named with null.
 
 use serde_json::{Map, Value};
 
+use crate::settings::defaults::OWN_OBJECT;
+
 /// The hub's limit for the whole section, by its own count.
 const MAX_SECTION: usize = 32 * 1024;
-/// The object whose detail is given up first; the other one is the documented contract.
-const DETAIL: &str = "twinward";
-/// Set in `twinward` when something was left out for size.
+/// Set in the agent's own object when something was left out for size.
 const TRUNCATED: &str = "truncated";
 
 /// The merge patch that turns the hub's `theirs` into `ours`; empty if nothing differs. Members that `theirs` has and
@@ -51,16 +52,16 @@ fn difference(ours: &Map<String, Value>, theirs: &Map<String, Value>, remove: bo
     patch
 }
 
-/// Makes `ours` fit into the section beside what others reported there: leaves out the largest members of `twinward`
-/// until it does, and says so in `twinward.truncated`. The configuration itself is never cut; should it alone be too
-/// large, the hub says so.
+/// Makes `ours` fit into the section beside what others reported there: leaves out the largest members of the agent's own
+/// object until it does, and says so there in `truncated`. The other object is the documented contract and never cut;
+/// should it alone be too large, the hub says so.
 #[must_use]
 pub fn fit(mut ours: Map<String, Value>, theirs: &Map<String, Value>) -> Map<String, Value> {
     let foreign: usize =
         theirs.iter().filter(|(key, _)| !ours.contains_key(*key)).map(|(key, value)| key.len() + size(value)).sum();
     let budget = MAX_SECTION.saturating_sub(foreign);
     while map_size(&ours) > budget {
-        let Some(Value::Object(detail)) = ours.get_mut(DETAIL) else { break };
+        let Some(Value::Object(detail)) = ours.get_mut(OWN_OBJECT) else { break };
         let largest = detail
             .iter()
             .filter(|(key, _)| *key != TRUNCATED)
@@ -124,6 +125,13 @@ mod tests {
     fn foreign_objects_are_never_touched() {
         assert_eq!(diff(json!({}), json!({"foreign": 1, "conf": {"a": 1}})), json!({}));
         assert_eq!(diff(json!({"conf": {}}), json!({"foreign": 1, "conf": {"a": 1}})), json!({"conf": {"a": null}}));
+    }
+
+    #[test]
+    fn an_object_that_shall_be_gone_is_removed_once() {
+        let ours = json!({"conf": {"a": 1}, "old": null});
+        assert_eq!(diff(ours.clone(), json!({"old": {"b": 1}})), json!({"conf": {"a": 1}, "old": null}));
+        assert_eq!(diff(ours, json!({"conf": {"a": 1}})), json!({}));
     }
 
     #[test]

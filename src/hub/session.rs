@@ -9,18 +9,19 @@
 //! * A twin that cannot be had does not hold back messages: the session is ready as soon as the first GET was answered
 //!   or has failed once, at the latest after 10 s; the GET goes on beside.
 //! * MQTT cannot renew a token in place. At 80 to 85 % of its life the session signs in anew, as soon as nothing is
-//!   unacknowledged, and sends nothing new until then; at 95 % in any case.
+//!   unacknowledged and no caller waits for an answer, and sends nothing new until then; at 95 % in any case.
+//! * A call of a method may come as soon as the hub has granted it, which is before we know: it is taken at once.
 //! * A message counts as delivered on its own PUBACK on the connection that carried it, and at no other time.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::calls::Calls;
 use super::error::{LinkError, Wait};
 use super::topics::Incoming;
-use super::traffic::{FromHub, LinkState, MethodAnswer, ToHub, WINDOW};
+use super::traffic::{FromHub, LinkState, MethodAnswer, ToHub};
 use super::twin_sync::{TwinAction, TwinSync};
+use super::window::Window;
 use crate::model::ids::MessageId;
 use crate::model::message::Message;
 use crate::model::time::Mono;
@@ -121,10 +122,7 @@ pub struct Session {
     token: (Mono, f64),
     twin: TwinSync,
     calls: Calls,
-    /// Sent and not acknowledged on this connection, the oldest first.
-    in_flight: VecDeque<(MessageId, Mono)>,
-    /// Taken while the window was full.
-    waiting: VecDeque<Message>,
+    window: Window,
     heard: Mono,
 }
 
@@ -140,8 +138,7 @@ impl Session {
             token: (now, 0.8),
             twin: TwinSync::new(seed.wrapping_add(3)),
             calls: Calls::default(),
-            in_flight: VecDeque::new(),
-            waiting: VecDeque::new(),
+            window: Window::default(),
             heard: now,
         }
     }
@@ -155,7 +152,7 @@ impl Session {
     /// Whether orders are taken; while this is false they wait in their channel.
     #[must_use]
     pub fn takes_orders(&self) -> bool {
-        self.waiting.len() < WINDOW
+        !self.window.is_full()
     }
 
     /// Whether the session has ended.
@@ -193,7 +190,7 @@ impl Session {
             | Phase::Subscribing { until }
             | Phase::Draining { until } => Some(until),
             Phase::GettingTwin | Phase::Ready => {
-                let oldest = self.in_flight.front().map(|(_, sent)| sent.after(PUBACK));
+                let oldest = self.window.oldest().map(|sent| sent.after(PUBACK));
                 [oldest, self.twin.deadline(), Some(self.heard.after(SILENCE)), Some(self.renewal())]
                     .into_iter()
                     .flatten()
@@ -205,10 +202,8 @@ impl Session {
     fn order(&mut self, now: Mono, order: ToHub, out: &mut Vec<Action>) {
         match order {
             ToHub::Send(message) => {
-                let known = self.in_flight.iter().any(|(id, _)| *id == message.id)
-                    || self.waiting.iter().any(|m| m.id == message.id);
-                if self.phase == Phase::Ready && !known {
-                    self.waiting.push_back(message);
+                if self.phase == Phase::Ready {
+                    self.window.take(message);
                 }
             }
             ToHub::Report(wanted) => self.twin.want(wanted),
@@ -236,33 +231,33 @@ impl Session {
                 self.twin.connected(now);
                 self.phase = Phase::GettingTwin;
             }
-            (Phase::GettingTwin | Phase::Ready | Phase::Draining { .. }, Input::Publish { topic, payload }) => {
-                let mut actions = Vec::new();
-                match topic {
-                    Incoming::TwinAnswer { status, rid } => self.twin.answer(now, rid, status, payload, &mut actions),
-                    Incoming::Desired { version } => self.twin.notice(now, payload, version, &mut actions),
-                    Incoming::Method { name, rid } => {
-                        let call = self.calls.come(name, rid, payload);
-                        out.extend(call.map(|call| match call {
-                            Ok(call) => Action::Event(FromHub::Called(call)),
-                            Err(answer) => Action::Answer(answer),
-                        }));
-                    }
-                }
-                out.extend(actions.into_iter().map(Action::from));
-            }
+            (
+                Phase::Subscribing { .. } | Phase::GettingTwin | Phase::Ready | Phase::Draining { .. },
+                Input::Publish { topic, payload },
+            ) => self.published(now, topic, payload, out),
             // Only what is in flight can be acknowledged, and only a ready link has something in flight.
-            (_, Input::Acknowledged(id)) if self.settle(id) => out.push(Action::Event(FromHub::Delivered(id))),
-            (_, Input::Unsendable(id, why)) if self.settle(id) => {
+            (_, Input::Acknowledged(id)) if self.window.settle(id) => out.push(Action::Event(FromHub::Delivered(id))),
+            (_, Input::Unsendable(id, why)) if self.window.settle(id) => {
                 out.push(Action::Event(FromHub::Undeliverable { id, why }));
             }
             _ => {}
         }
     }
 
-    fn settle(&mut self, id: MessageId) -> bool {
-        let position = self.in_flight.iter().position(|(known, _)| *known == id);
-        position.and_then(|at| self.in_flight.remove(at)).is_some()
+    fn published(&mut self, now: Mono, topic: Incoming, payload: &[u8], out: &mut Vec<Action>) {
+        let mut actions = Vec::new();
+        match topic {
+            Incoming::Method { name, rid } => match self.calls.come(name, rid, payload) {
+                Some(Ok(call)) => out.push(Action::Event(FromHub::Called(call))),
+                Some(Err(answer)) => out.push(Action::Answer(answer)),
+                None => {}
+            },
+            // The GET that follows the subscription tells the same.
+            _ if matches!(self.phase, Phase::Subscribing { .. }) => {}
+            Incoming::TwinAnswer { status, rid } => self.twin.answer(now, rid, status, payload, &mut actions),
+            Incoming::Desired { version } => self.twin.notice(now, payload, version),
+        }
+        out.extend(actions.into_iter().map(Action::from));
     }
 
     /// Does everything that is due.
@@ -276,8 +271,7 @@ impl Session {
             Phase::Draining { until } => {
                 self.fill_window(now, out);
                 self.advance_twin(now, true, out);
-                let empty = self.in_flight.is_empty() && self.waiting.is_empty() && self.twin.settled();
-                if empty || now >= until {
+                if self.window.is_empty() && self.twin.settled() || now >= until {
                     self.stop(now, Action::Disconnect, out);
                 }
             }
@@ -288,7 +282,7 @@ impl Session {
         if now.since(self.heard) >= SILENCE {
             return self.late(now, Wait::AnyPacket, SILENCE, out);
         }
-        if self.in_flight.front().is_some_and(|(_, sent)| now.since(*sent) >= PUBACK) {
+        if self.window.oldest().is_some_and(|sent| now.since(sent) >= PUBACK) {
             return self.late(now, Wait::PubAck, PUBACK, out);
         }
         self.advance_twin(now, false, out);
@@ -310,9 +304,7 @@ impl Session {
     }
 
     fn fill_window(&mut self, now: Mono, out: &mut Vec<Action>) {
-        while self.in_flight.len() < WINDOW {
-            let Some(message) = self.waiting.pop_front() else { break };
-            self.in_flight.push_back((message.id, now));
+        while let Some(message) = self.window.next(now) {
             out.push(Action::Publish(message));
         }
     }
@@ -331,9 +323,9 @@ impl Session {
         made.after(self.sas_life.mul_f64(share))
     }
 
-    /// When to sign in with a new token: later if something is unacknowledged, but not too late.
+    /// When to sign in with a new token: later if something is under way, but not too late.
     fn renewal(&self) -> Mono {
-        if self.in_flight.is_empty() && self.twin.quiet() {
+        if self.window.quiet() && self.twin.quiet() && self.calls.quiet() {
             self.renewal_wanted()
         } else {
             self.token.0.after(self.sas_life.mul_f64(0.95))
@@ -382,8 +374,7 @@ impl Session {
     }
 
     fn forget(&mut self, now: Mono, out: &mut Vec<Action>) {
-        self.in_flight.clear();
-        self.waiting.clear();
+        self.window.clear();
         self.calls.forget();
         let mut actions = Vec::new();
         self.twin.disconnected(now, &mut actions);

@@ -7,8 +7,10 @@
 use percent_encoding::percent_decode_str;
 
 use super::sas::encode;
+use super::traffic::METHOD_PAYLOAD;
 use crate::model::message::Message;
 use crate::settings::MessageMode;
+use crate::settings::defaults::{TWIN_ANSWER_LIMIT, TWIN_SECTION_LIMIT};
 
 /// The newest API version in general use; without one the hub's behaviour is undefined.
 const API_VERSION: &str = "2021-04-12";
@@ -101,6 +103,18 @@ pub enum Incoming {
         /// What the answer must bear; opaque.
         rid: String,
     },
+}
+
+impl Incoming {
+    /// Most bytes of a payload on this topic; what is longer is refused by whoever reads it.
+    #[must_use]
+    pub fn payload_limit(&self) -> usize {
+        match self {
+            Self::TwinAnswer { .. } => TWIN_ANSWER_LIMIT,
+            Self::Desired { .. } => TWIN_SECTION_LIMIT,
+            Self::Method { .. } => METHOD_PAYLOAD,
+        }
+    }
 }
 
 /// Reads a topic of the hub; `None` for one that is not ours, or whose `$rid` is not.

@@ -14,14 +14,19 @@ pub const WINDOW: usize = 8;
 /// Most calls of direct methods that wait for their answer; a further one is refused with 429.
 pub const CALLS: usize = 4;
 
+/// The hub's limit for the payload of a call and of its answer, in bytes.
+pub const METHOD_PAYLOAD: usize = 128 * 1024;
+
 /// A call of a direct method. Its name and payload are whatever the caller wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MethodCall {
+    /// On which connection it came, counted from the start of the link; the answer must bear it.
+    pub connection: u64,
     /// Which method.
     pub name: String,
     /// What the answer must bear.
     pub rid: String,
-    /// JSON, or nothing; at most 128 KiB.
+    /// JSON, or nothing; at most [`METHOD_PAYLOAD`].
     pub payload: Vec<u8>,
 }
 
@@ -29,10 +34,12 @@ pub struct MethodCall {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MethodAnswer {
     /// Of the call.
+    pub connection: u64,
+    /// Of the call.
     pub rid: String,
     /// As in HTTP.
     pub status: u16,
-    /// JSON text; at most 128 KiB.
+    /// JSON text; at most [`METHOD_PAYLOAD`].
     pub body: String,
 }
 
@@ -42,8 +49,9 @@ pub enum ToHub {
     /// Send this message. Taken only while the link is [`LinkState::Ready`], otherwise ignored; beyond [`WINDOW`]
     /// messages it waits. A message that is already under way is not sent twice.
     Send(Message),
-    /// This is what the reported properties shall be: our two objects, whole. Only the latest one counts; what differs
-    /// from the hub is sent when the link is ready, and compared again after each sign-in.
+    /// This is what the reported properties shall be: our two objects, whole; one that is null shall be gone. Only the
+    /// latest one counts; what differs from the hub is sent when the link is ready, and compared again after each
+    /// sign-in.
     Report(Map<String, Value>),
     /// Answer a direct method.
     Answer(MethodAnswer),

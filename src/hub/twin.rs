@@ -1,11 +1,14 @@
 //! The module twin as the hub tells it.
 //!
-//! A GET answers `{"desired":{…,"$version":n},"reported":{…,"$version":k}}`. A notice is a JSON merge patch on desired
-//! with `"$version": n` inside: objects merge, null deletes, everything else replaces whole. Applied is only the next
-//! version; a later one means that a notice was missed, and the twin must be asked for. The same or an older one is a
-//! repetition if it changes nothing; otherwise it is asked about too, because the identity may have been made anew,
-//! which begins with version 1. If the back end *replaced* desired, the notice looks the same and says nothing of what
-//! is gone: only a GET tells.
+//! A GET answers both sections (`twin_answer.rs`). A notice is a JSON merge patch on desired with `"$version": n` inside:
+//! objects merge, null deletes, everything else replaces whole. Applied is only the next version, and at once; a later
+//! one means that a notice was missed, and the twin must be asked for. The same or an older one is a repetition if it
+//! changes nothing; otherwise it is asked about too, because the identity may have been made anew, which begins with
+//! version 1. If the back end *replaced* desired, the notice looks the same and says nothing of what is gone: only a GET
+//! tells, so each notice that is applied wants one.
+//!
+//! Answers and notices overtake each other. What came since the request was sent is kept, and applied again to an answer
+//! that is older.
 //!
 //! What arrives is hostile until shown otherwise: its size, depth and number are bounded before it is parsed.
 
@@ -15,48 +18,78 @@ use std::io;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::settings::defaults::{TWIN_ANSWER_LIMIT, TWIN_SECTION_LIMIT};
+use super::twin_answer::{self, TwinAnswer, take_version};
+use crate::settings::defaults::TWIN_SECTION_LIMIT;
 use crate::settings::twin_text::{self, TwinTextError};
 
 /// Most notices kept while a GET is under way; more mean another GET.
-const MAX_WAITING: usize = 16;
+const MAX_KEPT: usize = 16;
 
-/// What is wrong with a twin that arrived. The document in force stays.
+/// What is wrong with a twin that arrived. The document in force stays. Its texts are few and the same for the same
+/// fault, wherever in the text it is: a new text is news to the operator.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TwinProblem {
     /// Its text is too large, too deep or no JSON object.
     #[error(transparent)]
-    Text(#[from] TwinTextError),
+    Text(TwinTextError),
+    /// Its text is not JSON.
+    #[error("the twin is not JSON")]
+    NotJson,
     /// JSON of another shape.
     #[error("the twin lacks {0}")]
     Shape(&'static str),
 }
 
-/// What to do after the document took something in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Nothing changed.
-    Same,
-    /// Desired properties, or their version, changed, and are the hub's.
-    Changed,
-    /// They changed by a notice, and may hold what a replacement removed: ask for the whole twin later.
-    Patched,
-    /// A notice was missed: ask for the whole twin.
-    Ask,
+impl From<TwinTextError> for TwinProblem {
+    fn from(error: TwinTextError) -> Self {
+        match error {
+            TwinTextError::NotJson(_) => Self::NotJson,
+            other => Self::Text(other),
+        }
+    }
 }
 
-/// The twin as far as it is known.
+/// What came of taking something in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// The desired properties, or their version, are others than before.
+    pub changed: bool,
+    /// They may hold what a replacement removed, or lack what a missed notice told: ask for the whole twin.
+    pub ask: bool,
+}
+
+/// What came of the answer to a GET. The sections are judged apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// The desired section; if it is not usable, the one in force stays.
+    pub desired: Result<Step, TwinProblem>,
+    /// The reported section without `$version` and `$metadata`.
+    pub reported: Result<Map<String, Value>, TwinProblem>,
+}
+
+/// The desired section as far as it is known.
 #[derive(Debug, Default)]
 pub struct TwinDocument {
     /// `None` until the first whole document.
     version: Option<u64>,
     desired: Map<String, Value>,
-    reported: Map<String, Value>,
-    /// Whether a GET is under way; notices wait for it.
-    asking: bool,
-    waiting: BTreeMap<u64, Map<String, Value>>,
-    /// More notices came during the GET than could wait.
+    /// It is of an earlier connection, and perhaps of an identity that is no more.
+    stale: bool,
+    asked: Option<Asked>,
+}
+
+/// What came since the GET under way was sent.
+#[derive(Debug, Default)]
+struct Asked {
+    /// The version then.
+    from: Option<u64>,
+    notices: BTreeMap<u64, Map<String, Value>>,
+    /// More came than are kept.
     overflow: bool,
+    /// The latest version that was heard of.
+    newest: u64,
+    /// One came that is not usable.
+    unread: bool,
 }
 
 impl TwinDocument {
@@ -72,74 +105,48 @@ impl TwinDocument {
         &self.desired
     }
 
-    /// The reported section without `$version` and `$metadata`, as of the last GET and the patches taken since.
-    #[must_use]
-    pub fn reported(&self) -> &Map<String, Value> {
-        &self.reported
-    }
-
-    /// A patch of the reported section was taken by the hub.
-    pub fn reported_was_patched(&mut self, patch: &Map<String, Value>) {
-        merge(&mut self.reported, patch.clone());
-    }
-
-    /// A GET is sent: notices wait until it is answered or given up.
+    /// A GET is sent.
     pub fn asking(&mut self) {
-        self.asking = true;
+        self.asked = Some(Asked { from: self.version, ..Asked::default() });
     }
 
-    /// The GET will not be answered, or was answered with nonsense: what waited for it is applied to the document at
-    /// hand as far as the versions follow each other.
-    pub fn give_up(&mut self) -> Step {
-        self.asking = false;
-        self.overflow = false;
-        let mut step = Step::Same;
-        for (version, patch) in std::mem::take(&mut self.waiting) {
-            if self.apply(version, patch) == Ok(Step::Patched) {
-                step = Step::Patched;
-            }
+    /// The GET will not be answered any more.
+    pub fn gave_up(&mut self) {
+        self.asked = None;
+    }
+
+    /// The connection is gone. What the next one tells of is not applied before a whole document has come.
+    pub fn disconnected(&mut self) {
+        self.asked = None;
+        self.stale = true;
+    }
+
+    /// Takes the answer to a GET, then the notices that came since and are later. A lower version than when the GET was
+    /// sent is taken too: the identity was created anew.
+    pub fn answer(&mut self, payload: &[u8]) -> Answered {
+        let asked = self.asked.take();
+        let TwinAnswer { desired, reported } = twin_answer::read(payload);
+        let desired = desired.map(|(desired, version)| self.take(desired, version, asked));
+        Answered { desired, reported }
+    }
+
+    fn take(&mut self, desired: Map<String, Value>, version: u64, asked: Option<Asked>) -> Step {
+        let Asked { from, mut notices, overflow, newest, unread } = asked.unwrap_or_default();
+        if overflow && Some(version) >= from && Some(version) < self.version {
+            // Older than what was merged meanwhile, of which not all is at hand any more.
+            return Step { changed: false, ask: true };
         }
-        step
-    }
-
-    /// The connection is gone: what waited is of no use, the next one starts with a GET.
-    pub fn forget_waiting(&mut self) {
-        self.asking = false;
-        self.overflow = false;
-        self.waiting.clear();
-    }
-
-    /// Takes the answer to a GET, then the notices that waited for it. A lower version than before is taken too: the
-    /// identity was created anew.
-    ///
-    /// # Errors
-    /// The answer, or a notice that waited for it, is not usable. Call [`Self::give_up`] and ask for the twin again.
-    pub fn answer(&mut self, payload: &[u8]) -> Result<Step, TwinProblem> {
-        let (desired, version, reported) = read_document(payload)?;
-        let before = (self.version, std::mem::take(&mut self.desired));
-        self.version = Some(version);
-        self.desired = desired;
-        self.reported = reported;
-        self.asking = false;
-        let missed = std::mem::take(&mut self.overflow);
+        self.stale = false;
+        let before = (self.version.replace(version), std::mem::replace(&mut self.desired, desired));
         // What the answer holds already says nothing new.
-        let later = self.waiting.split_off(&version.saturating_add(1));
-        self.waiting.clear();
-        let patched = !later.is_empty();
+        let later = notices.split_off(&version.saturating_add(1));
+        let ask = !later.is_empty() || newest > version || unread;
         for (version, patch) in later {
-            if self.apply(version, patch)? == Step::Ask {
-                return Ok(Step::Ask);
+            if !matches!(self.apply(version, patch), Ok(step) if step.changed) {
+                break;
             }
         }
-        if missed {
-            return Ok(Step::Ask);
-        }
-        let same = before.0 == self.version && before.1 == self.desired;
-        Ok(match (same, patched) {
-            (true, _) => Step::Same,
-            (false, true) => Step::Patched,
-            (false, false) => Step::Changed,
-        })
+        Step { changed: before.0 != self.version || before.1 != self.desired, ask }
     }
 
     /// Takes a notice. `topic_version` is the one from the topic; the one in the payload goes first.
@@ -147,33 +154,56 @@ impl TwinDocument {
     /// # Errors
     /// The notice is not usable; the document stays as it was, and the twin must be asked for.
     pub fn notice(&mut self, payload: &[u8], topic_version: Option<u64>) -> Result<Step, TwinProblem> {
+        let taken = self.heard(payload, topic_version);
+        if let Some(asked) = &mut self.asked {
+            asked.unread |= taken.is_err();
+        }
+        taken
+    }
+
+    fn heard(&mut self, payload: &[u8], topic_version: Option<u64>) -> Result<Step, TwinProblem> {
         let mut patch = twin_text::read(payload, TWIN_SECTION_LIMIT)?;
         let version = take_version(&mut patch).or(topic_version).ok_or(TwinProblem::Shape("$version in a notice"))?;
-        if self.asking {
-            if self.waiting.len() < MAX_WAITING {
-                self.waiting.insert(version, patch);
-            } else {
-                self.overflow = true;
-            }
-            return Ok(Step::Same);
+        let Some(asked) = &mut self.asked else { return self.apply(version, patch) };
+        asked.newest = asked.newest.max(version);
+        if asked.notices.len() < MAX_KEPT {
+            asked.notices.insert(version, patch.clone());
+        } else {
+            asked.overflow = true;
         }
-        self.apply(version, patch)
+        let mut taken = Step::default();
+        let mut next = Some((version, patch));
+        while let Some((version, patch)) = next {
+            let step = self.apply(version, patch)?;
+            if !step.changed {
+                // The answer under way says what this one means.
+                break;
+            }
+            taken = step;
+            // One that was early may follow now.
+            let early = version.saturating_add(1);
+            let kept = self.asked.as_ref().and_then(|asked| asked.notices.get(&early));
+            next = kept.map(|patch| (early, patch.clone()));
+        }
+        Ok(taken)
     }
 
     fn apply(&mut self, version: u64, patch: Map<String, Value>) -> Result<Step, TwinProblem> {
-        let Some(current) = self.version else { return Ok(Step::Ask) };
+        let Some(current) = self.version.filter(|_| !self.stale) else {
+            return Ok(Step { changed: false, ask: true });
+        };
         if version.saturating_sub(current) > 1 {
-            return Ok(Step::Ask);
+            return Ok(Step { changed: false, ask: true });
         }
         let mut merged = self.desired.clone();
         merge(&mut merged, patch);
         if version <= current {
-            return Ok(if merged == self.desired { Step::Same } else { Step::Ask });
+            return Ok(Step { changed: false, ask: merged != self.desired });
         }
         bounded(&merged)?;
         self.desired = merged;
         self.version = Some(version);
-        Ok(Step::Patched)
+        Ok(Step { changed: true, ask: true })
     }
 }
 
@@ -198,30 +228,6 @@ pub(super) fn merge(target: &mut Map<String, Value>, patch: Map<String, Value>) 
             }
         }
     }
-}
-
-type Document = (Map<String, Value>, u64, Map<String, Value>);
-
-fn read_document(payload: &[u8]) -> Result<Document, TwinProblem> {
-    let mut document = twin_text::read(payload, TWIN_ANSWER_LIMIT)?;
-    let Some(Value::Object(mut desired)) = document.remove("desired") else {
-        return Err(TwinProblem::Shape("the object \"desired\""));
-    };
-    let version = take_version(&mut desired).ok_or(TwinProblem::Shape("\"$version\" in \"desired\""))?;
-    let mut reported = match document.remove("reported") {
-        Some(Value::Object(reported)) => reported,
-        None => Map::new(),
-        Some(_) => return Err(TwinProblem::Shape("the object \"reported\"")),
-    };
-    take_version(&mut reported);
-    bounded(&desired)?;
-    Ok((desired, version, reported))
-}
-
-/// Removes what the hub adds to a section, and gives its version.
-fn take_version(section: &mut Map<String, Value>) -> Option<u64> {
-    section.remove("$metadata");
-    section.remove("$version").and_then(|v| v.as_u64())
 }
 
 fn bounded(section: &Map<String, Value>) -> Result<(), TwinTextError> {

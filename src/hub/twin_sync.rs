@@ -1,33 +1,31 @@
-//! Keeps the twin document and the reported properties in step with the hub: pure, one request at a time.
+//! Keeps the twin document and the reported properties in step with the hub: pure, one GET and one report at a time.
 //!
-//! * GET on every connection, after a missed notice, and a few seconds after a change (a replaced document does not
-//!   say what is gone).
-//! * Of changes in a burst the first is announced at once and the last half a second later, whole; what was between
-//!   them need never be in force.
-//! * Reports are differences against the hub's reported section, so the GET comes first.
+//! * GET on every connection, and after each notice: a notice does not say what a replacement removed, so what it gives
+//!   is announced when the answer has shown the whole. If that takes too long, what was merged is announced, and the
+//!   answer corrects it (docs/decisions/0011-desired-confirmed-by-get.md).
+//! * So changes in a burst become one, and what was between them need never be in force.
+//! * Reports are differences against the hub's reported section, so the first GET comes before them.
 //! * Answers are matched by `$rid`, a number that is never used twice in the life of the process; each request expires.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::backoff::RequestBackoff;
-use super::reported;
+use super::pace::Pace;
+use super::report_sync::{ReportSync, Verdict};
 use super::traffic::FromHub;
-use super::twin::{Step, TwinDocument};
+use super::twin::{Answered, Step, TwinDocument, TwinProblem};
 use crate::model::time::Mono;
 
-/// How long an answer may take.
+/// How long an answer to a GET may take.
 const ANSWER: Duration = Duration::from_secs(60);
 /// How long messages wait for the first answer of a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long after a change the twin is asked for, to learn what a replacement removed.
-const CONFIRM: Duration = Duration::from_secs(5);
-/// Least time between two announcements on one connection: a storm of notices must not become one of configurations,
-/// each of which is a write to flash.
+/// How long a change waits for the answer that shows the whole: a change shall be in force within a second.
+const WHOLE: Duration = Duration::from_millis(750);
+/// Least time from an announcement to one that no answer has confirmed: a storm of notices must not become one of
+/// configurations, each of which is a write to flash. Answers have a pace of their own.
 const BETWEEN_ANNOUNCEMENTS: Duration = Duration::from_millis(500);
-/// Least time between two GETs, whatever the hub sends.
-const BETWEEN_GETS: Duration = Duration::from_secs(5);
 /// Longest piece of an error body that is passed on.
 const MAX_DETAIL: usize = 200;
 
@@ -40,20 +38,12 @@ pub(super) enum TwinAction {
 }
 
 #[derive(Debug)]
-enum Request {
-    Get,
-    Report(Map<String, Value>),
-}
-
-#[derive(Debug)]
-struct Pending {
+struct Get {
     rid: u32,
-    until: Mono,
-    request: Request,
+    sent: Mono,
 }
 
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts; as one enum they would have 32 states")]
 pub(super) struct TwinSync {
     document: TwinDocument,
     next_rid: u32,
@@ -63,22 +53,17 @@ pub(super) struct TwinSync {
     tried: bool,
     /// When the first GET of this connection takes too long for them.
     patience_until: Option<Mono>,
-    pending: Option<Pending>,
+    get: Option<Get>,
     get_at: Option<Mono>,
-    last_get: Option<Mono>,
-    get_backoff: RequestBackoff,
-    /// The reported section in `document` is the hub's.
-    fresh: bool,
-    /// The document differs from what was announced, or nothing was announced on this connection.
+    pace: Pace,
+    /// The document is not what was announced last, or nothing was announced on this connection.
     unannounced: bool,
-    /// When a change that came soon after another is announced.
+    /// When it is announced even if no answer has shown the whole.
     announce_at: Option<Mono>,
     last_announced: Option<Mono>,
-    wanted: Option<Map<String, Value>>,
-    /// `wanted` may differ from the hub's side.
-    dirty: bool,
-    report_at: Option<Mono>,
-    report_backoff: RequestBackoff,
+    /// A notice that cannot be read came, and no answer has shown yet what it said.
+    unread: Option<TwinProblem>,
+    report: ReportSync,
 }
 
 impl TwinSync {
@@ -89,18 +74,14 @@ impl TwinSync {
             connected: false,
             tried: false,
             patience_until: None,
-            pending: None,
+            get: None,
             get_at: None,
-            last_get: None,
-            get_backoff: RequestBackoff::new(seed),
-            fresh: false,
+            pace: Pace::new(seed),
             unannounced: true,
             announce_at: None,
             last_announced: None,
-            wanted: None,
-            dirty: false,
-            report_at: None,
-            report_backoff: RequestBackoff::new(seed.wrapping_add(1)),
+            unread: None,
+            report: ReportSync::new(seed.wrapping_add(1)),
         }
     }
 
@@ -109,27 +90,24 @@ impl TwinSync {
         self.connected = true;
         self.tried = false;
         self.patience_until = Some(now.after(PATIENCE));
-        self.fresh = false;
         self.unannounced = true;
-        self.last_announced = None;
-        self.last_get = None;
         self.get_at = Some(now);
-        self.report_at = None;
     }
 
     /// The link is gone. What it told and was not yet announced is announced now.
     pub(super) fn disconnected(&mut self, now: Mono, out: &mut Vec<TwinAction>) {
         if self.announce_at.is_some() {
-            self.announce_now(now, out);
+            self.announce(now, out);
         }
         self.connected = false;
-        self.pending = None;
-        self.document.forget_waiting();
+        self.get = None;
+        self.unread = None;
+        self.document.disconnected();
+        self.report.disconnected();
     }
 
     pub(super) fn want(&mut self, wanted: Map<String, Value>) {
-        self.wanted = Some(wanted);
-        self.dirty = true;
+        self.report.want(wanted);
     }
 
     pub(super) fn tried(&self) -> bool {
@@ -138,32 +116,38 @@ impl TwinSync {
 
     /// No request is under way.
     pub(super) fn quiet(&self) -> bool {
-        self.pending.is_none()
+        self.get.is_none() && !self.report.under_way()
     }
 
     /// Nothing is left to report that could be reported.
     pub(super) fn settled(&self) -> bool {
-        let under_way = matches!(self.pending, Some(Pending { request: Request::Report(_), .. }));
-        !(under_way || self.dirty && self.fresh && self.wanted.is_some())
+        self.report.settled()
     }
 
     pub(super) fn answer(&mut self, now: Mono, rid: u32, status: u16, payload: &[u8], out: &mut Vec<TwinAction>) {
-        // A late or foreign answer says nothing.
-        let Some(pending) = self.pending.take_if(|p| p.rid == rid) else { return };
-        match pending.request {
-            Request::Get => self.got(now, status, payload, out),
-            Request::Report(patch) => self.reported(now, status, payload, &patch, out),
+        if self.get.take_if(|get| get.rid == rid).is_some() {
+            self.got(now, status, payload, out);
+        } else if let Some(verdict) = self.report.answer(now, rid, status) {
+            let detail = if verdict == Verdict::Taken { String::new() } else { detail(payload) };
+            self.reported(verdict, status, detail, out);
         }
+        // Else it is late or foreign, and says nothing.
     }
 
-    pub(super) fn notice(&mut self, now: Mono, payload: &[u8], version: Option<u64>, out: &mut Vec<TwinAction>) {
+    pub(super) fn notice(&mut self, now: Mono, payload: &[u8], version: Option<u64>) {
         match self.document.notice(payload, version) {
-            Ok(Step::Same) => {}
-            Ok(Step::Changed | Step::Patched) => self.patched(now, out),
-            Ok(Step::Ask) => self.ask_by(now),
+            Ok(step) => {
+                if step.changed {
+                    self.unannounced = true;
+                    self.announce_soon(now);
+                }
+                if step.ask {
+                    self.ask(now);
+                }
+            }
             Err(problem) => {
-                out.push(TwinAction::Event(FromHub::TwinUnreadable(problem.to_string())));
-                self.ask_by(now);
+                self.unread = Some(problem);
+                self.ask(now);
             }
         }
     }
@@ -174,28 +158,29 @@ impl TwinSync {
             return;
         }
         self.tried |= self.patience_until.is_some_and(|at| now >= at);
+        if self.get.take_if(|get| now >= get.sent.after(ANSWER)).is_some() {
+            self.document.gave_up();
+            let late = format!("twin GET: no answer within {} s", ANSWER.as_secs());
+            self.get_failed(now, Some(late), out);
+        }
+        if let Some((verdict, late)) = self.report.late(now) {
+            self.reported(verdict, 0, late, out);
+        }
         if self.announce_at.is_some_and(|at| now >= at) {
-            self.announce_now(now, out);
+            self.announce(now, out);
         }
-        if let Some(pending) = self.pending.take_if(|p| now >= p.until) {
-            let late = format!("no answer within {} s", ANSWER.as_secs());
-            match pending.request {
-                Request::Get => self.get_failed(now, FromHub::TwinUnavailable(format!("twin GET: {late}")), out),
-                Request::Report(_) => self.report_failed(now, 0, late, out),
-            }
-        }
-        if self.pending.is_some() {
-            return;
-        }
-        if !last_words && self.get_at.is_some_and(|at| now >= at) {
+        if !last_words && self.get.is_none() && self.get_at.is_some_and(|at| now >= at) {
             self.get_at = None;
-            self.last_get = Some(now);
+            self.pace.sent(now);
             self.document.asking();
-            let rid = self.start(now, Request::Get);
+            self.report.asking();
+            let rid = self.take_rid();
+            self.get = Some(Get { rid, sent: now });
             out.push(TwinAction::Get { rid });
-            return;
         }
-        self.report(now, out);
+        if let Some(patch) = self.report.tick(now, self.next_rid) {
+            out.push(TwinAction::Report { rid: self.take_rid(), patch });
+        }
     }
 
     /// When [`Self::tick`] has something to do.
@@ -204,41 +189,40 @@ impl TwinSync {
             return None;
         }
         let patience = self.patience_until.filter(|_| !self.tried);
-        let request = if let Some(pending) = &self.pending {
-            Some(pending.until)
-        } else {
-            let report = self.report_at.filter(|_| self.dirty && self.fresh && self.wanted.is_some());
-            [self.get_at, report].into_iter().flatten().min()
-        };
-        [patience, self.announce_at, request].into_iter().flatten().min()
+        let get = self.get.as_ref().map_or(self.get_at, |get| Some(get.sent.after(ANSWER)));
+        [patience, self.announce_at, get, self.report.deadline()].into_iter().flatten().min()
     }
 
-    fn start(&mut self, now: Mono, request: Request) -> u32 {
+    fn take_rid(&mut self) -> u32 {
         let rid = self.next_rid;
         self.next_rid = self.next_rid.wrapping_add(1);
-        self.pending = Some(Pending { rid, until: now.after(ANSWER), request });
         rid
     }
 
-    fn ask_by(&mut self, at: Mono) {
-        let at = self.last_get.map_or(at, |last| at.max(last.after(BETWEEN_GETS)));
+    /// Asks for the twin as soon as may be, but not before `at`.
+    fn ask(&mut self, at: Mono) {
+        let at = self.pace.next(at);
         self.get_at = Some(self.get_at.map_or(at, |planned| planned.min(at)));
     }
 
-    /// A notice changed the document.
-    fn patched(&mut self, now: Mono, out: &mut Vec<TwinAction>) {
-        self.announce(now, out);
-        self.ask_by(now.after(CONFIRM));
+    /// The document changed by a notice: sees to it that it is announced, with the answer that shows the whole if that
+    /// can come in time.
+    fn announce_soon(&mut self, now: Mono) {
+        let in_time = now.after(WHOLE);
+        let answer_may_come = match &self.get {
+            Some(get) => now < get.sent.after(WHOLE),
+            None => self.pace.next(now) < in_time,
+        };
+        let at = if answer_may_come { in_time } else { self.earliest_announcement(now) };
+        // It is the first of the changes that waits the longest.
+        self.announce_at = Some(self.announce_at.map_or(at, |planned| planned.min(at)));
+    }
+
+    fn earliest_announcement(&self, now: Mono) -> Mono {
+        self.last_announced.map_or(now, |last| now.max(last.after(BETWEEN_ANNOUNCEMENTS)))
     }
 
     fn announce(&mut self, now: Mono, out: &mut Vec<TwinAction>) {
-        match self.last_announced.map(|last| last.after(BETWEEN_ANNOUNCEMENTS)) {
-            Some(at) if now < at => self.announce_at = Some(at),
-            _ => self.announce_now(now, out),
-        }
-    }
-
-    fn announce_now(&mut self, now: Mono, out: &mut Vec<TwinAction>) {
         self.announce_at = None;
         if let Some(version) = self.document.version() {
             self.unannounced = false;
@@ -250,93 +234,67 @@ impl TwinSync {
 
     fn got(&mut self, now: Mono, status: u16, payload: &[u8], out: &mut Vec<TwinAction>) {
         if status != 200 {
-            let why = format!("twin GET: status {status} {}", detail(payload));
-            return self.get_failed(now, FromHub::TwinUnavailable(why), out);
+            self.document.gave_up();
+            return self.get_failed(now, Some(format!("twin GET: status {status} {}", detail(payload))), out);
         }
-        match self.document.answer(payload) {
-            Ok(step) => {
-                self.tried = true;
-                self.get_backoff.worked();
-                self.fresh = true;
-                self.dirty = true;
-                match step {
-                    Step::Ask => {
-                        self.unannounced = true;
-                        self.ask_by(now);
-                    }
-                    Step::Patched => self.patched(now, out),
-                    Step::Changed => self.announce(now, out),
-                    Step::Same if self.unannounced => self.announce(now, out),
-                    Step::Same => {}
-                }
-            }
+        let Answered { desired, reported } = self.document.answer(payload);
+        let reported = reported.map(|theirs| self.report.answered(theirs));
+        match desired {
+            Ok(step) => self.took(now, step, out),
             Err(problem) => {
-                self.unannounced = true;
-                self.get_failed(now, FromHub::TwinUnreadable(problem.to_string()), out);
+                self.unread = Some(problem);
+                return self.get_failed(now, None, out);
             }
+        }
+        match reported {
+            Ok(()) => {
+                self.tried = true;
+                self.pace.worked();
+            }
+            // There is no report that could tell it.
+            Err(problem) => self.get_failed(now, Some(format!("twin GET: nothing can be reported: {problem}")), out),
         }
     }
 
-    fn get_failed(&mut self, now: Mono, news: FromHub, out: &mut Vec<TwinAction>) {
-        self.tried = true;
-        out.push(TwinAction::Event(news));
-        if self.document.give_up() == Step::Patched {
+    /// An answer was taken into the document.
+    fn took(&mut self, now: Mono, step: Step, out: &mut Vec<TwinAction>) {
+        self.unannounced |= step.changed;
+        if step.ask {
+            if self.unannounced {
+                self.announce_soon(now);
+            }
+            return self.ask(now);
+        }
+        if self.report.knows() {
+            // Else a report has failed meanwhile, and another look is planned.
+            self.get_at = None;
+        }
+        self.announce_at = None;
+        self.unread = None;
+        if self.unannounced {
             self.announce(now, out);
         }
-        self.get_at = Some(now.after(self.get_backoff.failed()));
     }
 
-    fn report(&mut self, now: Mono, out: &mut Vec<TwinAction>) {
-        if !self.dirty || !self.fresh || self.report_at.is_some_and(|at| now < at) {
-            return;
+    fn get_failed(&mut self, now: Mono, why: Option<String>, out: &mut Vec<TwinAction>) {
+        self.tried = true;
+        out.extend(why.map(|why| TwinAction::Event(FromHub::TwinUnavailable(why))));
+        if let Some(problem) = self.unread.take() {
+            // The next good answer is announced even if it changes nothing: it says that all is well again.
+            self.unannounced = true;
+            out.push(TwinAction::Event(FromHub::TwinUnreadable(problem.to_string())));
         }
-        self.report_at = None;
-        self.dirty = false;
-        let Some(wanted) = &self.wanted else { return };
-        let theirs = self.document.reported();
-        let patch = reported::patch(&reported::fit(wanted.clone(), theirs), theirs);
-        if patch.is_empty() {
-            return;
+        if let Some(planned) = self.announce_at {
+            self.announce_at = Some(planned.min(self.earliest_announcement(now)));
         }
-        let text = Value::Object(patch.clone()).to_string();
-        let rid = self.start(now, Request::Report(patch));
-        out.push(TwinAction::Report { rid, patch: text });
+        self.get_at = Some(self.pace.failed(now));
     }
 
-    fn reported(
-        &mut self,
-        now: Mono,
-        status: u16,
-        payload: &[u8],
-        patch: &Map<String, Value>,
-        out: &mut Vec<TwinAction>,
-    ) {
-        match status {
-            200 | 204 => {
-                self.report_backoff.worked();
-                self.document.reported_was_patched(patch);
-                out.push(TwinAction::Event(FromHub::Reported { ok: true, status, detail: String::new() }));
-            }
-            // The same again would be refused again. Something newer may have been wanted meanwhile.
-            400 | 413 => {
-                if !self.dirty {
-                    self.wanted = None;
-                }
-                out.push(TwinAction::Event(FromHub::Reported { ok: false, status, detail: detail(payload) }));
-            }
-            _ => self.report_failed(now, status, detail(payload), out),
-        }
-    }
-
-    fn report_failed(&mut self, now: Mono, status: u16, detail: String, out: &mut Vec<TwinAction>) {
-        out.push(TwinAction::Event(FromHub::Reported { ok: false, status, detail }));
-        self.dirty = true;
-        let at = now.after(self.report_backoff.failed());
-        self.report_at = Some(at);
-        if status != 429 {
-            // Nobody knows whether it was taken, or the versions moved: look before the next one.
-            self.fresh = false;
-            self.ask_by(at);
+    fn reported(&mut self, verdict: Verdict, status: u16, detail: String, out: &mut Vec<TwinAction>) {
+        let ok = verdict == Verdict::Taken;
+        out.push(TwinAction::Event(FromHub::Reported { ok, status, detail }));
+        if let Verdict::Unknown(at) = verdict {
+            self.ask(at);
         }
     }
 }

@@ -127,8 +127,9 @@ pub const UNKNOWN_KEY_LIMIT: usize = 256;
 /// Text of a section of the twin, in bytes. The hub bounds it to 32 KiB by its own count, which leaves out quotes and
 /// commas and counts a control character as nothing (IoT Hub documentation, module twins).
 pub const TWIN_SECTION_LIMIT: usize = 64 * 1024;
-/// Text of the hub's answer to a request for the twin, in bytes: both sections, and what stands around them.
-pub const TWIN_ANSWER_LIMIT: usize = 160 * 1024;
+/// Text of the hub's answer to a request for the twin, in bytes. Each of its sections is judged by itself; this is
+/// enough for both, full, if each character takes six bytes (`\u0001`).
+pub const TWIN_ANSWER_LIMIT: usize = 512 * 1024;
 /// Text of a twin that a person saved, in bytes: the service adds the time of each change, which takes the most.
 pub const TWIN_FILE_LIMIT: usize = 1024 * 1024;
 /// Nesting of a twin document: the hub allows 10 levels below a section; up to six more stand around a section and

@@ -181,6 +181,14 @@ async fn a_twin_that_is_too_large_is_told_and_what_is_in_force_stays() {
     hub.reported("the problem", |reported| problem(reported, "TwinConfiguration").map(|_| ())).await;
     agent.books_agree(&mut hub).await;
     assert_eq!(hub.reported_now()["twinward"]["desiredVersion"], 1);
+    // It asks again, and finds the same: that is nothing to report.
+    let mark = hub.mark();
+    for again in ["once more", "and again"] {
+        let from = hub.mark();
+        hub.until_after(from, again, |what| matches!(what, Happening::TwinRead { .. }).then_some(())).await;
+    }
+    let told = hub.seen().iter().skip(mark).filter(|what| matches!(what, Happening::Reported { .. }));
+    assert_eq!(told.count(), 0);
     // It asks again with pauses, and takes the twin when it is small again.
     let asked = hub.seen().iter().filter(|what| matches!(what, Happening::TwinRead { .. })).count();
     assert!(asked <= 4, "{asked} requests for the twin");
@@ -241,12 +249,19 @@ async fn keys_that_a_replacement_removes_fall_back_to_their_defaults() {
     let version =
         hub.patch_desired(keys([("hubResourceId", json!("x")), ("snapshotFrequency", json!("PT2H"))])).unwrap();
     hub.taken(version).await;
-    hub.replace_desired(keys([("hubResourceId", json!("y")), ("eventPriorityProcessCreate", json!("Off"))])).unwrap();
-    hub.reported("the default", |reported| (value(reported, "snapshotFrequency") == "PT13H").then_some(())).await;
+    let version = hub
+        .replace_desired(keys([("hubResourceId", json!("y")), ("eventPriorityProcessCreate", json!("Off"))]))
+        .unwrap();
+    // The notice does not say what is gone. Nevertheless no report of this version is without it.
+    hub.taken(version).await;
     let reported = hub.reported_now();
+    assert_eq!(value(&reported, "snapshotFrequency"), "PT13H");
     assert_eq!(value(&reported, "hubResourceId"), "y");
     assert_eq!(value(&reported, "highPriorityMessageFrequency"), "PT7M");
     assert_eq!(value(&reported, "eventPriorityProcessCreate"), "Off");
+    let halves = hub.reported_by_and_by();
+    let half = halves.iter().find(|r| value(r, "hubResourceId") == "y" && value(r, "snapshotFrequency") != "PT13H");
+    assert_eq!(half, None);
 }
 
 #[tokio::test]
@@ -262,6 +277,16 @@ async fn of_twenty_changes_at_once_the_last_wins() {
     let reported = hub.reported_now();
     assert_eq!(value(&reported, "snapshotFrequency"), "PT20H");
     assert_eq!(value(&reported, "maxLocalCacheSizeInBytes"), 1_000_020);
+    // Whatever was in force between: both keys were of the same change.
+    for reported in hub.reported_by_and_by() {
+        let hours = value(&reported, "snapshotFrequency").as_str().unwrap();
+        let size = value(&reported, "maxLocalCacheSizeInBytes").as_u64().unwrap();
+        let n = hours.trim_start_matches("PT").trim_end_matches('H');
+        assert!(
+            size == 1_000_000 + n.parse::<u64>().unwrap() || (hours, size) == ("PT13H", 2_560_000),
+            "{hours} {size}"
+        );
+    }
     let desired = hub.desired();
     for (key, wanted) in desired[OBJECT].as_object().unwrap() {
         assert_eq!(&reported[OBJECT][key], wanted, "{key}: reported equals desired");
@@ -279,12 +304,8 @@ async fn the_older_form_of_the_twin_is_taken_with_a_word_about_it() {
         .unwrap();
     hub.taken(version).await;
     agent.says(&format!("key={OLDER}")).await;
-    // The notice of a replaced section does not say that the other object is gone; asking for the twin does.
-    let reported = hub
-        .reported("the values of the older object", |reported| {
-            (value(reported, "snapshotFrequency") == "PT3H").then(|| reported.clone())
-        })
-        .await;
+    let reported = hub.reported_now();
+    assert_eq!(value(&reported, "snapshotFrequency"), "PT3H");
     assert_eq!(
         (value(&reported, "lowPriorityMessageFrequency"), value(&reported, "eventPriorityLogin")),
         (&json!("PT2S"), &json!("Low"))
@@ -300,16 +321,17 @@ async fn the_older_form_of_the_twin_is_taken_with_a_word_about_it() {
 
 #[tokio::test]
 async fn the_configuration_object_can_have_another_name() {
-    let mut hub = Hub::start().await;
-    let place = Place::new(&hub);
-    place.edit("[storage]", "[twin]\nobject = \"mySecurity\"\n[storage]");
-    let _agent = place.start();
+    let (mut hub, mut agent) = pair().await;
+    assert!(hub.reported_now().get(OBJECT).is_some());
+    agent.stop().await;
+    agent.place().edit("[storage]", "[twin]\nobject = \"mySecurity\"\n[storage]");
+    agent.start_again();
     let version = hub.patch_desired(json!({"mySecurity": {"snapshotFrequency": {"value": "PT3H"}}})).unwrap();
     hub.taken(version).await;
     let reported = hub.reported_now();
     assert_eq!(reported["mySecurity"]["snapshotFrequency"]["value"], "PT3H");
     assert_eq!(reported["mySecurity"]["highPriorityMessageFrequency"]["value"], "PT7M", "the other object is not ours");
-    assert!(reported.get(OBJECT).is_none());
+    assert!(reported.get(OBJECT).is_none(), "it would be taken for what is in force");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 #![cfg(feature = "lab")]
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on must fail")]
 
+mod methods;
 mod scripted;
 
 use std::path::Path;
@@ -14,7 +15,6 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use twinward::hub::traffic::{MethodAnswer, MethodCall};
 use twinward::hub::{ConnectionString, FromHub, LinkOptions, LinkState, ToHub, run, tls};
 use twinward::model::ids::MessageId;
 use twinward::model::loss::Queue;
@@ -153,7 +153,11 @@ async fn from_sign_in_to_puback_to_loss_and_back() {
     assert_eq!(link.next().await, FromHub::Reported { ok: true, status: 204, detail: String::new() });
 
     peer.publish("$iothub/twin/PATCH/properties/desired/?$version=2", r#"{"b":2,"$version":2}"#).await;
-    assert_eq!(link.next().await, FromHub::Desired { section: map(json!({"a": 1, "b": 2})), version: 2 });
+    let (topic, rid) = peer.twin_request().await;
+    assert_eq!(topic, "$iothub/twin/GET/");
+    let whole = json!({"desired": {"b": 2, "$version": 2}, "reported": {"foreign": 1, "twinward": {"version": "1"}}});
+    peer.publish(&format!("$iothub/twin/res/200/?$rid={rid}"), &whole.to_string()).await;
+    assert_eq!(link.next().await, FromHub::Desired { section: map(json!({"b": 2})), version: 2 });
 
     // PUBACKs out of order belong to their own messages.
     let (a, b, c) = (message("{\"n\":1}"), message("{\"n\":2}"), message("{\"n\":3}"));
@@ -311,6 +315,27 @@ async fn foreign_topics_and_a_broken_twin_do_not_end_the_connection() {
 }
 
 #[tokio::test]
+async fn a_twin_that_is_far_too_large_is_refused_and_the_link_stays() {
+    let server = Server::new(|_| {}).await;
+    let mut link = Link::to(&server);
+    let mut peer = server.sign_in(&twin()).await;
+    link.ready().await;
+    for n in 0..20 {
+        let large = format!("{{\"large\":\"{}\",\"$version\":{}}}", "x".repeat(1_000_000), n + 2);
+        peer.publish("$iothub/twin/PATCH/properties/desired/", &large).await;
+    }
+    let (_, rid) = peer.twin_request().await;
+    let large = format!("{{\"desired\":{{\"large\":\"{}\",\"$version\":21}}}}", "x".repeat(1_000_000));
+    peer.publish(&format!("$iothub/twin/res/200/?$rid={rid}"), &large).await;
+    let FromHub::TwinUnreadable(problem) = link.next().await else { panic!("no problem") };
+    assert!(problem.contains("more than"), "{problem}");
+    link.order(ToHub::Send(message("{}"))).await;
+    let (_, packet, _) = peer.message().await;
+    peer.puback(packet).await;
+    assert!(matches!(link.next().await, FromHub::Delivered(_)));
+}
+
+#[tokio::test]
 async fn a_message_that_is_too_large_is_named_and_the_link_stays() {
     let server = Server::new(|_| {}).await;
     let mut link = Link::to(&server);
@@ -350,55 +375,4 @@ async fn an_owner_that_listens_to_nothing_holds_nothing_up() {
     assert_eq!(peer.rest().await.last_chunk(), Some(&[0xe0, 0]));
     soon(task.join_next()).await.unwrap().unwrap();
     drop(news);
-}
-
-#[tokio::test]
-async fn a_hub_without_direct_methods_serves_everything_else() {
-    let server = Server::new(|_| {}).await;
-    let mut link = Link::with(server.port(), Some(server.ca.path()), HOUR, true);
-    let mut peer = server.accept().await;
-    peer.packet().await;
-    peer.send(&CONNACK).await;
-    let (_, body) = peer.packet().await;
-    assert!(String::from_utf8_lossy(&body).contains("$iothub/methods/POST/#"));
-    peer.send(&[0x90, 3, 0, 1, 0x80]).await;
-    let (_, body) = peer.packet().await;
-    assert!(String::from_utf8_lossy(&body).contains("$iothub/twin/res/#"));
-    peer.send(&[0x90, 4, 0, 2, 0, 0]).await;
-    let (_, rid) = peer.twin_request().await;
-    peer.publish(&format!("$iothub/twin/res/200/?$rid={rid}"), &twin().to_string()).await;
-    link.ready().await;
-}
-
-#[tokio::test]
-async fn calls_are_handed_on_and_answered_once() {
-    let server = Server::new(|_| {}).await;
-    let mut link = Link::with(server.port(), Some(server.ca.path()), HOUR, true);
-    let mut peer = server.accept().await;
-    peer.packet().await;
-    peer.send(&CONNACK).await;
-    peer.packet().await;
-    peer.send(&[0x90, 3, 0, 1, 0]).await;
-    peer.packet().await;
-    peer.send(&[0x90, 4, 0, 2, 0, 0]).await;
-    let (_, rid) = peer.twin_request().await;
-    peer.publish(&format!("$iothub/twin/res/200/?$rid={rid}"), &twin().to_string()).await;
-    link.ready().await;
-    peer.publish("$iothub/methods/POST/ping/?$rid=a1", "{}").await;
-    peer.publish("$iothub/methods/POST/no name/?$rid=a2", "{}").await;
-    let call = MethodCall { name: "ping".into(), rid: "a1".into(), payload: b"{}".to_vec() };
-    let mut next = link.next().await;
-    while matches!(next, FromHub::Desired { .. }) {
-        next = link.next().await;
-    }
-    assert_eq!(next, FromHub::Called(call));
-    for status in [200, 500] {
-        link.order(ToHub::Answer(MethodAnswer { rid: "a1".into(), status, body: "{}".into() })).await;
-    }
-    link.order(ToHub::Answer(MethodAnswer { rid: "unknown".into(), status: 200, body: "{}".into() })).await;
-    link.order(ToHub::Send(message("{}"))).await;
-    let (topic, _, body) = peer.twin_request_with_body().await;
-    assert_eq!((topic.as_str(), body.as_str()), ("$iothub/methods/res/200/", "{}"));
-    let (topic, _, _) = peer.message().await;
-    assert!(topic.starts_with("devices/"), "one answer only: {topic}");
 }

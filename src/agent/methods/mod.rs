@@ -46,6 +46,7 @@ pub(super) struct MethodParts {
 
 /// A call that is answered.
 struct Answered {
+    connection: u64,
     name: String,
     rid: String,
     answer: Answer,
@@ -72,13 +73,13 @@ pub(super) async fn run(mut parts: MethodParts, stop: CancellationToken) {
             },
             call = parts.calls.recv() => call,
         };
-        let Some(MethodCall { name, rid, payload }) = call else { return };
+        let Some(MethodCall { connection, name, rid, payload }) = call else { return };
         let answer = match judge.judge(&name, &payload, parts.clock.now().mono) {
             Err(refusal) => refusal,
             Ok(Asked::Collect(names)) => match order(&parts, names, collecting.len()) {
                 Ok(waiting) => {
                     collecting
-                        .spawn(async move { Answered { name, rid, answer: waiting.answer(COLLECT_LIMIT).await } });
+                        .spawn(async move { Answered { connection, name, rid, answer: waiting.answer(COLLECT_LIMIT).await } });
                     continue;
                 }
                 Err(busy) => busy,
@@ -88,18 +89,18 @@ pub(super) async fn run(mut parts: MethodParts, stop: CancellationToken) {
                 answer = answer(&parts, asked) => answer,
             },
         };
-        give(&parts, Answered { name, rid, answer }, &mut refusals).await;
+        give(&parts, Answered { connection, name, rid, answer }, &mut refusals).await;
     }
 }
 
 /// Hands an answer to the link, and writes the call to the log.
 async fn give(parts: &MethodParts, answered: Answered, refusals: &mut Refusals) {
-    let Answered { name, rid, answer: (status, body) } = answered;
+    let Answered { connection, name, rid, answer: (status, body) } = answered;
     if let Some(unsaid) = refusals.line(status, parts.clock.now().mono) {
         tracing::info!(method = name, status, refused_before = (unsaid > 0).then_some(unsaid), "direct method");
     }
     // A link that is gone has no caller.
-    let _ = parts.to_hub.send(ToHub::Answer(MethodAnswer { rid, status, body: body.to_string() })).await;
+    let _ = parts.to_hub.send(ToHub::Answer(MethodAnswer { connection, rid, status, body: body.to_string() })).await;
 }
 
 async fn answer(parts: &MethodParts, asked: Asked) -> Answer {

@@ -5,8 +5,11 @@ use serde_json::{Map, json};
 
 use super::*;
 use crate::hub::error::ConnackCode;
+use crate::hub::traffic::WINDOW;
 use crate::model::loss::Queue;
 use crate::model::time::Timestamp;
+
+mod calls;
 
 const LIFE: Duration = Duration::from_secs(3600);
 

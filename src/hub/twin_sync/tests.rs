@@ -4,8 +4,15 @@ use serde_json::json;
 
 use super::*;
 
+mod notices;
+mod reports;
+
 fn at(seconds: u64) -> Mono {
-    Mono::from_boot(Duration::from_secs(seconds))
+    ms(seconds * 1000)
+}
+
+fn ms(millis: u64) -> Mono {
+    Mono::from_boot(Duration::from_millis(millis))
 }
 
 fn map(value: Value) -> Map<String, Value> {
@@ -43,7 +50,11 @@ impl Bench {
     }
 
     fn tick(&mut self, seconds: u64) -> Vec<TwinAction> {
-        self.sync.tick(at(seconds), false, &mut self.out);
+        self.tick_ms(seconds * 1000)
+    }
+
+    fn tick_ms(&mut self, millis: u64) -> Vec<TwinAction> {
+        self.sync.tick(ms(millis), false, &mut self.out);
         std::mem::take(&mut self.out)
     }
 
@@ -52,9 +63,10 @@ impl Bench {
         std::mem::take(&mut self.out)
     }
 
+    /// What is done at once.
     fn notice(&mut self, seconds: u64, payload: &Value) -> Vec<TwinAction> {
-        self.sync.notice(at(seconds), payload.to_string().as_bytes(), None, &mut self.out);
-        std::mem::take(&mut self.out)
+        self.sync.notice(at(seconds), payload.to_string().as_bytes(), None);
+        self.tick(seconds)
     }
 
     fn disconnect(&mut self, seconds: u64) -> Vec<TwinAction> {
@@ -63,7 +75,11 @@ impl Bench {
     }
 
     fn deadline(&self) -> u64 {
-        self.sync.deadline().unwrap().since_boot().as_secs()
+        self.deadline_ms() / 1000
+    }
+
+    fn deadline_ms(&self) -> u64 {
+        u64::try_from(self.sync.deadline().unwrap().since_boot().as_millis()).unwrap()
     }
 }
 
@@ -88,70 +104,6 @@ fn each_connection_begins_with_a_get_and_announces_the_twin() {
     assert_eq!(bench.tick(200), [TwinAction::Get { rid: 2 }]);
     assert_eq!(bench.answer(200, 1, 200, b"late"), [], "an answer to the old connection");
     assert_eq!(bench.answer(201, 2, 200, &twin(1, json!({"a": 1}), &json!({}))), [desired(json!({"a": 1}), 1)]);
-}
-
-#[test]
-fn a_change_is_announced_at_once_and_confirmed_later() {
-    let mut bench = Bench::with_twin(&json!({}));
-    assert_eq!(bench.notice(100, &json!({"b": 2, "$version": 2})), [desired(json!({"a": 1, "b": 2}), 2)]);
-    assert_eq!(bench.tick(100), []);
-    assert_eq!(bench.deadline(), 105);
-    assert_eq!(bench.tick(105), [TwinAction::Get { rid: 2 }]);
-    assert_eq!(bench.answer(105, 2, 200, &twin(2, json!({"b": 2}), &json!({}))), [desired(json!({"b": 2}), 2)]);
-    assert_eq!(bench.notice(200, &json!({"b": 3, "$version": 3})).len(), 1);
-    bench.tick(205);
-    assert_eq!(bench.answer(205, 3, 200, &twin(3, json!({"b": 3}), &json!({}))), [], "nothing new");
-}
-
-#[test]
-fn of_a_burst_the_first_is_announced_at_once_and_the_last_half_a_second_later() {
-    let at = |ms: u64| Mono::from_boot(Duration::from_millis(ms));
-    let mut bench = Bench::with_twin(&json!({}));
-    assert_eq!(bench.notice(100, &json!({"b": 2, "$version": 2})), [desired(json!({"a": 1, "b": 2}), 2)]);
-    for version in 3..1000_u64 {
-        let patch = json!({"b": version, "$version": version}).to_string();
-        bench.sync.notice(at(100_000 + version / 3), patch.as_bytes(), None, &mut bench.out);
-        bench.sync.tick(at(100_000 + version / 3), false, &mut bench.out);
-    }
-    assert_eq!(bench.out, []);
-    assert_eq!(bench.sync.deadline(), Some(at(100_500)));
-    bench.sync.tick(at(100_500), false, &mut bench.out);
-    assert_eq!(bench.out, [desired(json!({"a": 1, "b": 999}), 999)]);
-    bench.out.clear();
-    assert_eq!(bench.notice(102, &json!({"b": 0, "$version": 1000})), [desired(json!({"a": 1, "b": 0}), 1000)]);
-}
-
-#[test]
-fn what_was_told_before_a_cut_is_announced_at_the_cut() {
-    let mut bench = Bench::with_twin(&json!({}));
-    bench.notice(100, &json!({"b": 2, "$version": 2}));
-    assert_eq!(bench.notice(100, &json!({"b": 3, "$version": 3})), []);
-    assert_eq!(bench.disconnect(100), [desired(json!({"a": 1, "b": 3}), 3)]);
-    assert_eq!(bench.disconnect(101), []);
-}
-
-#[test]
-fn a_notice_that_came_while_asking_is_confirmed_like_any_other() {
-    let mut bench = Bench::new();
-    assert_eq!(bench.notice(1, &json!({"b": 2, "$version": 2})), []);
-    let answer = twin(1, json!({"a": 1}), &json!({}));
-    assert_eq!(bench.answer(1, 1, 200, &answer), [desired(json!({"a": 1, "b": 2}), 2)]);
-    assert_eq!(bench.tick(1), []);
-    assert_eq!(bench.deadline(), 6);
-    assert_eq!(bench.tick(6), [TwinAction::Get { rid: 2 }]);
-    // The notice was of a replacement.
-    assert_eq!(bench.answer(6, 2, 200, &twin(2, json!({"b": 2}), &json!({}))), [desired(json!({"b": 2}), 2)]);
-}
-
-#[test]
-fn a_gap_asks_but_never_in_a_hot_loop() {
-    let mut bench = Bench::with_twin(&json!({}));
-    for _ in 0..10 {
-        assert_eq!(bench.notice(1, &json!({"$version": 50})), []);
-        assert_eq!(bench.tick(1), []);
-    }
-    assert_eq!(bench.deadline(), 5);
-    assert_eq!(bench.tick(5), [TwinAction::Get { rid: 2 }]);
 }
 
 #[test]
@@ -187,78 +139,6 @@ fn messages_wait_ten_seconds_for_a_silent_get_and_it_goes_on() {
     assert_eq!(bench.answer(30, 1, 200, &twin(1, json!({"a": 1}), &json!({}))), [desired(json!({"a": 1}), 1)]);
     bench.sync.connected(at(40));
     assert!(!bench.sync.tried(), "each connection asks first");
-}
-
-#[test]
-fn only_the_latest_difference_is_reported() {
-    let mut bench = Bench::with_twin(&json!({"conf": {"a": 1, "old": 1}, "foreign": 1}));
-    bench.sync.want(map(json!({"conf": {"a": 0}})));
-    bench.sync.want(map(json!({"conf": {"a": 2}})));
-    assert!(!bench.sync.settled());
-    let patch = r#"{"conf":{"a":2,"old":null}}"#;
-    assert_eq!(bench.tick(1), [TwinAction::Report { rid: 2, patch: patch.into() }]);
-    bench.sync.want(map(json!({"conf": {"a": 3}})));
-    assert_eq!(bench.tick(2), [], "one at a time");
-    let ok = TwinAction::Event(FromHub::Reported { ok: true, status: 204, detail: String::new() });
-    assert_eq!(bench.answer(3, 2, 204, b""), [ok]);
-    assert_eq!(bench.tick(3), [TwinAction::Report { rid: 3, patch: r#"{"conf":{"a":3}}"#.into() }]);
-    bench.answer(4, 3, 204, b"");
-    assert_eq!(bench.tick(4), []);
-    assert!(bench.sync.settled());
-    bench.sync.want(map(json!({"conf": {"a": 3}})));
-    assert_eq!(bench.tick(5), [], "nothing differs");
-}
-
-#[test]
-fn reports_wait_for_the_first_get_and_are_compared_after_each() {
-    let mut bench = Bench::new();
-    bench.sync.want(map(json!({"conf": {"a": 1}})));
-    assert_eq!(bench.tick(1), []);
-    assert!(bench.sync.settled(), "without the hub's side nothing can be reported");
-    bench.answer(1, 1, 200, &twin(1, json!({}), &json!({"conf": {"a": 1}})));
-    assert_eq!(bench.tick(1), []);
-    bench.disconnect(1);
-    bench.sync.connected(at(100));
-    assert_eq!(bench.tick(100), [TwinAction::Get { rid: 2 }]);
-    bench.answer(100, 2, 200, &twin(1, json!({}), &json!({})));
-    assert_eq!(bench.tick(100), [TwinAction::Report { rid: 3, patch: r#"{"conf":{"a":1}}"#.into() }]);
-}
-
-#[test]
-fn a_malformed_report_is_dropped_and_a_throttled_one_repeated() {
-    let mut bench = Bench::with_twin(&json!({}));
-    bench.sync.want(map(json!({"conf": {"a": 1}})));
-    bench.tick(1);
-    assert_eq!(bench.answer(1, 2, 400, b"bad\nname"), [failed(400, "bad name")]);
-    assert_eq!((bench.tick(1), bench.sync.deadline()), (vec![], None));
-    bench.sync.want(map(json!({"conf": {"a": 2}})));
-    bench.tick(2);
-    assert_eq!(bench.answer(2, 3, 429, b""), [failed(429, "")]);
-    assert_eq!(bench.tick(2), []);
-    assert!((4..=6).contains(&bench.deadline()));
-    assert_eq!(bench.tick(6), [TwinAction::Report { rid: 4, patch: r#"{"conf":{"a":2}}"#.into() }]);
-}
-
-#[test]
-fn an_unanswered_report_looks_first_and_then_repeats() {
-    let mut bench = Bench::with_twin(&json!({}));
-    bench.sync.want(map(json!({"conf": {"a": 1}})));
-    bench.tick(10);
-    assert_eq!(bench.tick(70), [failed(0, "no answer within 60 s")]);
-    let get = bench.deadline();
-    assert_eq!(bench.tick(get + 1), [TwinAction::Get { rid: 3 }]);
-    bench.answer(get + 1, 3, 200, &twin(1, json!({"a": 1}), &json!({"conf": {"a": 1}})));
-    assert_eq!(bench.tick(get + 30), [], "it had been taken");
-}
-
-#[test]
-fn the_last_words_are_reports() {
-    let mut bench = Bench::with_twin(&json!({}));
-    bench.notice(1, &json!({"$version": 9}));
-    bench.sync.want(map(json!({"conf": {"a": 1}})));
-    bench.sync.tick(at(50), true, &mut bench.out);
-    assert!(matches!(bench.out[..], [TwinAction::Report { rid: 2, .. }]));
-    assert!(!bench.sync.settled());
 }
 
 #[test]

@@ -145,6 +145,21 @@ impl Hub {
         self.lab.reported()
     }
 
+    /// The reported section after each report that came.
+    pub fn reported_by_and_by(&mut self) -> Vec<Value> {
+        let mut section = json!({});
+        let reports = self.seen().iter().filter_map(|what| match what {
+            Happening::Reported { patch, .. } => Some(patch),
+            _ => None,
+        });
+        reports
+            .map(|patch| {
+                merge(&mut section, &Value::Object(patch.clone()));
+                section.clone()
+            })
+            .collect()
+    }
+
     /// Waits until this version of desired is reported as taken.
     pub async fn taken(&mut self, version: u64) {
         self.reported(&format!("desired version {version} reported"), |reported| {
@@ -230,6 +245,24 @@ fn validator() -> &'static Validator {
         assert!(!validator.is_valid(&json!({"Events": []})), "it refuses nothing");
         validator
     })
+}
+
+/// RFC 7396.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in patch {
+        if value.is_null() {
+            target.as_object_mut().unwrap().remove(key);
+        } else {
+            merge(&mut target[key], value);
+        }
+    }
 }
 
 fn telemetry(what: &Happening) -> Option<&Telemetry> {
