@@ -48,6 +48,8 @@ pub struct Collect {
 enum Wanted {
     /// The best one that works.
     Auto,
+    /// Programs of ours in the kernel.
+    Ebpf,
     /// The kernel's process connector.
     Connector,
     /// Looking at /proc once a second.
@@ -117,6 +119,7 @@ impl Collect {
     fn follow(&self, host: &Host, clock: &Arc<dyn Clock>, json: bool) -> anyhow::Result<u8> {
         let wanted = match self.source {
             Wanted::Auto => settings::ProcessSource::Auto,
+            Wanted::Ebpf => settings::ProcessSource::Ebpf,
             Wanted::Connector => settings::ProcessSource::Connector,
             Wanted::Poll => settings::ProcessSource::Poll,
         };
