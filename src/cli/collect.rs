@@ -20,7 +20,7 @@ use crate::collect::lane::{self, STREAMS, SourceContext};
 use crate::collect::snapshot::{self, SnapshotContext};
 use crate::collect::{COLLECTORS, Loss, Source};
 use crate::model::event::{Event, EventName, Observation};
-use crate::model::health::HealthState;
+use crate::model::health::{CollectorHealth, HealthState};
 use crate::model::ids::EventId;
 use crate::model::payload::{ListeningPort, Payload, SystemInformation};
 use crate::settings;
@@ -126,7 +126,7 @@ impl Collect {
         let context = SourceContext { wanted, ..SourceContext::plain(host.clone(), Arc::clone(clock)) };
         let (source, health) = lane::open_for(&context, self.name)?;
         say(&format!("source: {} ({})", health.source, health.detail))?;
-        say_what_rights_add(host, health.state == HealthState::Ok)?;
+        say_what_rights_add(host, &health)?;
         let total = run_until_done(source, self.name, self.follow, json, clock.zone())?;
         say(&format!("{} events seen, {} moments of loss", total.seen, total.losses))?;
         Ok(exit::OK)
@@ -245,9 +245,11 @@ fn say(text: &str) -> io::Result<()> {
     writeln!(io::stderr().lock(), "{}", output::printable(text))
 }
 
-fn say_what_rights_add(host: &Host, complete: bool) -> io::Result<()> {
+fn say_what_rights_add(host: &Host, health: &CollectorHealth) -> io::Result<()> {
     let Ok(rights) = Privileges::read(host) else { return Ok(()) };
-    if !rights.has(Capability::SysPtrace) {
+    let complete = health.state == HealthState::Ok;
+    // Not every source asks /proc.
+    if health.detail.contains(Capability::SysPtrace.as_str()) {
         say("as root, or with CAP_SYS_PTRACE, it would also read the programs of other users")?;
     }
     if !complete && !rights.has(Capability::NetAdmin) {

@@ -35,7 +35,9 @@ fn chosen(wanted: ProcessSource, opened: Result<&CollectorHealth, &SourceError>,
 }
 
 /// What the agent loses without each capability.
-const COSTS: [(Capability, &str); 3] = [
+const COSTS: [(Capability, &str); 5] = [
+    (Capability::Bpf, "no programs of ours in the kernel: ends of processes and some command lines are missed"),
+    (Capability::Perfmon, "as without CAP_BPF"),
     (
         Capability::NetAdmin,
         "before Linux 6.6 process starts are then polled once a second, and short-lived programs missed",

@@ -208,6 +208,8 @@ fn refused(program: Program, error: &ProgramError) -> BpfError {
             let log = log.trim();
             let end = log.get(log.ceil_char_boundary(log.len().saturating_sub(VERDICT))..).unwrap_or_default();
             format!("the kernel refuses the program for {name}: {io_error} {}", end.replace('\n', "; "))
+                .trim()
+                .to_owned()
         }
         ProgramError::SyscallError(error) => format!("the kernel refuses {name}: {}", error.io_error),
         error => format!("{name}: {error}"),
