@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::collect::lane::SourceContext;
 use crate::collect::process::command_line::CommandLine;
+use crate::collect::process::exit_status;
 use crate::collect::redact::Redactor;
 use crate::model::event::{EventName, Observation};
 use crate::model::event_set::EventSet;
@@ -171,11 +172,10 @@ impl Observer {
         if exit.status & 0x80 != 0 {
             note("CoreDumped", "true".to_owned());
         }
-        let status = if signal == 0 { exit.status >> 8 & 0xff } else { 128 + signal };
         Some(Payload::ProcessTerminate(ProcessTerminate {
             executable: executable.map(String::from).unwrap_or_default(),
             process_id: exit.pid,
-            exit_status: i32::try_from(status).unwrap_or(i32::MAX),
+            exit_status: exit_status(exit.status),
             extra_details: details,
         }))
     }

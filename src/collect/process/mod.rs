@@ -121,7 +121,7 @@ impl Reader {
 }
 
 /// The exit code; for an end by a signal 128 plus its number, as shells show it.
-fn exit_status(status: u32) -> i32 {
+pub(in crate::collect) fn exit_status(status: u32) -> i32 {
     let (signal, code) = (status & 0x7f, (status >> 8) & 0xff);
     i32::try_from(if signal == 0 { code } else { 128 + signal }).unwrap_or_default()
 }
