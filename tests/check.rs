@@ -65,6 +65,7 @@ fn the_configuration_and_its_secret_are_checked_together() {
     storage.commit_interval | 1m | default
     storage.min_free_bytes | 64 MiB | default
     collect.process_source | auto | default
+    collect.command_line_bytes | 4 KiB | default
     collect.loopback_connections | false | default
     collect.redact_secrets | true | default
     collect.secret_names | - | default

@@ -4,7 +4,7 @@
 set -euo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
 program=${1:-$top/target/release/twinward}
-[ "$(id -u)" = 0 ] || { echo "main-job.sh: must run as root: the process connector needs it" >&2; exit 77; }
+[ "$(id -u)" = 0 ] || { echo "main-job.sh: must run as root: the sources in the kernel need it" >&2; exit 77; }
 [ -x "$program" ] || { echo "main-job.sh: $program is missing; run: cargo build --release" >&2; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -4,7 +4,7 @@
 set -euo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
 minutes=${1:-10}
-[ "$(id -u)" = 0 ] || { echo "footprint.sh: must run as root: the process connector needs it" >&2; exit 77; }
+[ "$(id -u)" = 0 ] || { echo "footprint.sh: must run as root: the sources in the kernel need it" >&2; exit 77; }
 cd "$top"
 cargo build --release --locked
 cargo build --release --locked --no-default-features --target-dir target/device

@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn a_twin_that_cannot_be_read_is_told_once_until_a_good_one_comes() {
         let dir = tempfile::tempdir().unwrap();
-        let mut configuration = Configuration::load(dir.path().to_owned(), OBJECT.to_owned());
+        let mut configuration = Configuration::load(dir.path(), OBJECT.to_owned());
         for told in [1, 0, 0] {
             assert_eq!(configuration.unreadable("the twin is not JSON".to_owned()).len(), told);
             assert_eq!(configuration.problems.len(), 1);

@@ -20,7 +20,7 @@ use crate::collect::lane::{self, STREAMS, SourceContext};
 use crate::collect::snapshot::{self, SnapshotContext};
 use crate::collect::{COLLECTORS, Loss, Source};
 use crate::model::event::{Event, EventName, Observation};
-use crate::model::health::HealthState;
+use crate::model::health::{CollectorHealth, HealthState};
 use crate::model::ids::EventId;
 use crate::model::payload::{ListeningPort, Payload, SystemInformation};
 use crate::settings;
@@ -48,6 +48,8 @@ pub struct Collect {
 enum Wanted {
     /// The best one that works.
     Auto,
+    /// Programs of ours in the kernel.
+    Ebpf,
     /// The kernel's process connector.
     Connector,
     /// Looking at /proc once a second.
@@ -117,13 +119,14 @@ impl Collect {
     fn follow(&self, host: &Host, clock: &Arc<dyn Clock>, json: bool) -> anyhow::Result<u8> {
         let wanted = match self.source {
             Wanted::Auto => settings::ProcessSource::Auto,
+            Wanted::Ebpf => settings::ProcessSource::Ebpf,
             Wanted::Connector => settings::ProcessSource::Connector,
             Wanted::Poll => settings::ProcessSource::Poll,
         };
         let context = SourceContext { wanted, ..SourceContext::plain(host.clone(), Arc::clone(clock)) };
         let (source, health) = lane::open_for(&context, self.name)?;
         say(&format!("source: {} ({})", health.source, health.detail))?;
-        say_what_rights_add(host, health.state == HealthState::Ok)?;
+        say_what_rights_add(host, &health)?;
         let total = run_until_done(source, self.name, self.follow, json, clock.zone())?;
         say(&format!("{} events seen, {} moments of loss", total.seen, total.losses))?;
         Ok(exit::OK)
@@ -242,9 +245,11 @@ fn say(text: &str) -> io::Result<()> {
     writeln!(io::stderr().lock(), "{}", output::printable(text))
 }
 
-fn say_what_rights_add(host: &Host, complete: bool) -> io::Result<()> {
+fn say_what_rights_add(host: &Host, health: &CollectorHealth) -> io::Result<()> {
     let Ok(rights) = Privileges::read(host) else { return Ok(()) };
-    if !rights.has(Capability::SysPtrace) {
+    let complete = health.state == HealthState::Ok;
+    // Not every source asks /proc.
+    if health.detail.contains(Capability::SysPtrace.as_str()) {
         say("as root, or with CAP_SYS_PTRACE, it would also read the programs of other users")?;
     }
     if !complete && !rights.has(Capability::NetAdmin) {

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::args::Global;
 use super::{exit, output};
+use crate::sys::bpf::BUILT;
 
 /// What was built.
 #[derive(Debug, Serialize)]
@@ -15,6 +16,8 @@ struct Build {
     features: Vec<&'static str>,
     /// Who does the cryptography of TLS.
     tls: &'static str,
+    /// `built`, or why the programs for the kernel are not in this build.
+    ebpf: &'static str,
 }
 
 fn build() -> Build {
@@ -31,6 +34,7 @@ fn build() -> Build {
         target: format!("{}-{}-{library}{abi}", std::env::consts::ARCH, std::env::consts::OS),
         features: if cfg!(feature = "lab") { vec!["lab"] } else { Vec::new() },
         tls: "rustls with ring",
+        ebpf: BUILT,
     }
 }
 
@@ -42,7 +46,8 @@ pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
         return Ok(exit::OK);
     }
     let features = if build.features.is_empty() { "none".to_owned() } else { build.features.join(", ") };
-    let rows = [("target", build.target), ("features", features), ("tls", build.tls.to_owned())];
+    let (tls, ebpf) = (build.tls.to_owned(), build.ebpf.to_owned());
+    let rows = [("target", build.target), ("features", features), ("tls", tls), ("ebpf", ebpf)];
     let rows: Vec<Vec<String>> = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
     output::table(&["twinward", build.version], &rows)?;
     Ok(exit::OK)

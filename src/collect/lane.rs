@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use super::connections;
-use super::process::{connector, poll};
+use super::process::{command_line, connector, poll};
 use super::redact::Redactor;
 use super::source::{Coverage, Source, SourceChoice, SourceError};
+use super::{connections, ebpf};
 use crate::model::event::EventName;
 use crate::model::event_set::EventSet;
 use crate::model::health::CollectorHealth;
@@ -71,6 +71,8 @@ pub struct SourceContext {
     pub redactor: Arc<Redactor>,
     /// Whether connections of the machine with itself are told.
     pub loopback_connections: bool,
+    /// `collect.command_line_bytes`: longest command line that is kept.
+    pub command_line: usize,
 }
 
 impl SourceContext {
@@ -82,11 +84,13 @@ impl SourceContext {
         } else {
             Redactor::off()
         };
+        let command_line = usize::try_from(settings.command_line.as_u64()).unwrap_or(usize::MAX);
         Self {
             wanted: settings.process_source,
             host,
             clock,
             redactor: Arc::new(redactor),
+            command_line,
             loopback_connections: settings.loopback_connections,
         }
     }
@@ -94,7 +98,8 @@ impl SourceContext {
     /// The best source of this machine, with the built-in redaction.
     pub fn plain(host: Host, clock: Arc<dyn Clock>) -> Self {
         let redactor = Arc::new(Redactor::new([]));
-        Self { wanted: Wanted::Auto, host, clock, redactor, loopback_connections: false }
+        let command_line = command_line::LIMIT;
+        Self { wanted: Wanted::Auto, host, clock, redactor, command_line, loopback_connections: false }
     }
 }
 
@@ -112,6 +117,7 @@ struct Candidate {
 
 /// The sources of the kernel lane, the best first.
 const KERNEL: &[Candidate] = &[
+    Candidate { setting: Wanted::Ebpf, events: ebpf::EVENTS, open: ebpf::open },
     Candidate { setting: Wanted::Connector, events: connector::EVENTS, open: connector::open },
     Candidate { setting: Wanted::Poll, events: poll::EVENTS, open: poll::open },
 ];

@@ -5,6 +5,7 @@
 //! new source needs no new path.
 
 mod connections;
+mod ebpf;
 pub mod lane;
 mod listening_ports;
 mod owners;

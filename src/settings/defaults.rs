@@ -46,6 +46,12 @@ pub const STORAGE_COMMIT_INTERVAL: &str = "\"60s\"";
 pub const STORAGE_MIN_FREE: &str = "\"64 MiB\"";
 /// `collect.process_source`: the best source depends on the kernel and on the privileges.
 pub const COLLECT_PROCESS_SOURCE: &str = "\"auto\"";
+/// `collect.command_line_bytes`: nearly every command line is shorter, and a message has room for many of this length.
+pub const COLLECT_COMMAND_LINE: &str = "\"4 KiB\"";
+/// Shorter ones would cut the names of programs.
+pub const COMMAND_LINE_LEAST: ByteSize = ByteSize::bytes(256);
+/// What the kernel's programs have room for.
+pub const COMMAND_LINE_MOST: ByteSize = ByteSize::bytes(32 << 10);
 /// `collect.loopback_connections`: they leave no device, and are the most on many.
 pub const COLLECT_LOOPBACK_CONNECTIONS: &str = "false";
 /// `collect.redact_secrets`: whoever reads events must not learn a password from them.

@@ -50,6 +50,7 @@ impl Settings {
             "storage.commit_interval" => Some(form::duration_text(self.storage.commit_interval)),
             "storage.min_free_bytes" => Some(self.storage.min_free.to_string()),
             "collect.process_source" => Some(self.collect.process_source.as_str().to_owned()),
+            "collect.command_line_bytes" => Some(self.collect.command_line.to_string()),
             "collect.loopback_connections" => Some(self.collect.loopback_connections.to_string()),
             "collect.redact_secrets" => Some(self.collect.redact_secrets.to_string()),
             "collect.secret_names" => {
@@ -89,6 +90,7 @@ impl ProcessSource {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
+            Self::Ebpf => "ebpf",
             Self::Connector => "connector",
             Self::Poll => "poll",
         }

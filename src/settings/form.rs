@@ -28,6 +28,8 @@ pub enum Form {
     },
     /// A number of bytes, with or without `KiB`, `MiB`, `GiB`.
     Size {
+        /// Smallest value.
+        least: ByteSize,
         /// Largest value.
         most: ByteSize,
     },
@@ -57,7 +59,12 @@ impl Form {
                 let (least, most) = (duration_text(least), duration_text(most));
                 format!("a duration such as \"60s\" or \"5m\", from {least} to {most}")
             }
-            Self::Size { most } => format!("a number of bytes, or text such as \"64 MiB\", at most {most}"),
+            Self::Size { least, most } if least.as_u64() == 0 => {
+                format!("a number of bytes, or text such as \"64 MiB\", at most {most}")
+            }
+            Self::Size { least, most } => {
+                format!("a number of bytes, or text such as \"64 MiB\", from {least} to {most}")
+            }
             Self::Switch => "true or false, without quotes".to_owned(),
             Self::MemberName => {
                 let most = defaults::MEMBER_NAME_LENGTH;
@@ -80,7 +87,9 @@ impl Form {
             Self::Duration { least, most } => {
                 parse_duration(text).filter(|d| (least..=most).contains(d)).map(|d| d.as_secs().into())
             }
-            Self::Size { most } => ByteSize::parse(text).filter(|s| *s <= most).map(|s| s.as_u64().into()),
+            Self::Size { least, most } => {
+                ByteSize::parse(text).filter(|s| (least..=most).contains(s)).map(|s| s.as_u64().into())
+            }
             Self::Choice { now, .. } => now.contains(&text).then(|| text.into()),
         }
     }
@@ -92,7 +101,9 @@ impl Form {
     pub(super) fn read_integer(self, number: i64) -> Option<ValueKind> {
         match self {
             Self::Port => u16::try_from(number).ok().filter(|p| *p > 0).map(|p| u64::from(p).into()),
-            Self::Size { most } => u64::try_from(number).ok().filter(|n| *n <= most.as_u64()).map(Into::into),
+            Self::Size { least, most } => {
+                u64::try_from(number).ok().filter(|n| (least.as_u64()..=most.as_u64()).contains(n)).map(Into::into)
+            }
             _ => None,
         }
     }

@@ -6,6 +6,7 @@ use config::ValueKind;
 use super::defaults;
 use super::error::{Fault, clipped};
 use super::form::Form;
+use crate::model::units::ByteSize;
 
 /// One key.
 #[derive(Debug)]
@@ -153,7 +154,7 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "storage",
         name: "storage.min_free_bytes",
-        form: Form::Size { most: defaults::MIN_FREE_MOST },
+        form: Form::Size { least: ByteSize::bytes(0), most: defaults::MIN_FREE_MOST },
         default: Some(defaults::STORAGE_MIN_FREE),
         example: "",
         help: &["This much of the file system is left free for others."],
@@ -162,13 +163,23 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "collect",
         name: "collect.process_source",
-        form: Form::Choice { now: &["auto", "connector", "poll"], later: &["ebpf", "audit", "fanotify"] },
+        form: Form::Choice { now: &["auto", "ebpf", "connector", "poll"], later: &["audit", "fanotify"] },
         default: Some(defaults::COLLECT_PROCESS_SOURCE),
         example: "",
         help: &[
             "Where process starts are read from.",
-            "auto: the best that works. connector: the kernel's process connector. poll: a look at /proc each second.",
+            "auto: the best that works, in this order. ebpf: programs of ours in the kernel.",
+            "connector: the kernel's process connector. poll: a look at /proc each second.",
         ],
+        hidden: false,
+    },
+    Key {
+        section: "collect",
+        name: "collect.command_line_bytes",
+        form: Form::Size { least: defaults::COMMAND_LINE_LEAST, most: defaults::COMMAND_LINE_MOST },
+        default: Some(defaults::COLLECT_COMMAND_LINE),
+        example: "",
+        help: &["Longer command lines are cut, and say so."],
         hidden: false,
     },
     Key {

@@ -167,6 +167,7 @@ struct MergedStorage {
 #[derive(Deserialize)]
 struct MergedCollect {
     process_source: ProcessSource,
+    command_line_bytes: u64,
     loopback_connections: bool,
     redact_secrets: bool,
     secret_names: Option<String>,
@@ -228,6 +229,7 @@ fn build(
         },
         collect: Collect {
             process_source: merged.collect.process_source,
+            command_line: ByteSize::bytes(merged.collect.command_line_bytes),
             loopback_connections: merged.collect.loopback_connections,
             redact_secrets: merged.collect.redact_secrets,
             secret_names: words(merged.collect.secret_names.as_deref()),

@@ -142,6 +142,8 @@ pub struct Storage {
 pub struct Collect {
     /// Where process starts are read from.
     pub process_source: ProcessSource,
+    /// Longest command line that is kept.
+    pub command_line: ByteSize,
     /// Whether connections of the machine with itself are told.
     pub loopback_connections: bool,
     /// Whether secrets in command lines are masked.
@@ -156,6 +158,8 @@ pub struct Collect {
 pub enum ProcessSource {
     /// The best one that works.
     Auto,
+    /// Programs of ours in the kernel.
+    Ebpf,
     /// The kernel's process connector.
     Connector,
     /// Looking at `/proc` once a second.

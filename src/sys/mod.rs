@@ -1,5 +1,7 @@
 //! Floor 1: the only code that touches the machine. Each item has a fake or takes a root directory that tests replace.
 
+pub mod bpf;
+pub mod btf;
 pub mod capabilities;
 pub mod clock;
 pub mod connections;

@@ -24,7 +24,7 @@ const FLOORS: [(&str, u8); 10] = [
 const SIDE_ROOMS: [(&str, &[&str], &[&str]); 1] = [("lab", &["model", "sys"], &["cli"])];
 
 /// Crates that only some files may name: `(crate, files or folders, why)`.
-const FENCED: [(&str, &[&str], &str); 5] = [
+const FENCED: [(&str, &[&str], &str); 7] = [
     (
         "rumqttc",
         &["hub/connection.rs"],
@@ -35,6 +35,12 @@ const FENCED: [(&str, &[&str], &str); 5] = [
         &["spool/store.rs"],
         "the storage engine is named in spool/store.rs only, so that it can be exchanged",
     ),
+    (
+        "aya",
+        &["sys/bpf/loaded.rs"],
+        "the loader of eBPF is named in sys/bpf/loaded.rs only, so that it can be exchanged",
+    ),
+    ("landlock", &["sys/bpf/loaded.rs"], "landlock is there for loading eBPF in little memory"),
     ("tokio", ASYNC, ASYNC_WHY),
     ("tokio_util", ASYNC, ASYNC_WHY),
     ("tokio_rustls", ASYNC, ASYNC_WHY),

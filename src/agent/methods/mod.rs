@@ -78,8 +78,9 @@ pub(super) async fn run(mut parts: MethodParts, stop: CancellationToken) {
             Err(refusal) => refusal,
             Ok(Asked::Collect(names)) => match order(&parts, names, collecting.len()) {
                 Ok(waiting) => {
-                    collecting
-                        .spawn(async move { Answered { connection, name, rid, answer: waiting.answer(COLLECT_LIMIT).await } });
+                    collecting.spawn(async move {
+                        Answered { connection, name, rid, answer: waiting.answer(COLLECT_LIMIT).await }
+                    });
                     continue;
                 }
                 Err(busy) => busy,

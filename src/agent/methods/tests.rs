@@ -53,13 +53,17 @@ impl Board {
     }
 
     async fn call(&self, rid: &str, name: &str, payload: &Value) {
-        let call = MethodCall { name: name.into(), rid: rid.into(), payload: payload.to_string().into_bytes() };
+        let call =
+            MethodCall { connection: 7, name: name.into(), rid: rid.into(), payload: payload.to_string().into_bytes() };
         self.calls.send(call).await.unwrap();
     }
 
     /// The next answer: to which call, its status and its body.
     async fn answer(&mut self) -> (String, u16, Value) {
-        let Some(ToHub::Answer(MethodAnswer { rid, status, body })) = self.answers.recv().await else { panic!() };
+        let Some(ToHub::Answer(MethodAnswer { connection, rid, status, body })) = self.answers.recv().await else {
+            panic!()
+        };
+        assert_eq!(connection, 7, "the one that the call came by");
         (rid, status, serde_json::from_str(&body).unwrap())
     }
 }

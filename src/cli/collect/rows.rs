@@ -26,7 +26,9 @@ pub(super) fn row(observation: &Observation, zone: &TimeZone) -> Option<String> 
             started(time, &seen.process_id.to_string(), &seen.parent_process_id.to_string(), user, &command(seen))
         }
         Payload::ProcessTerminate(seen) => {
-            ended(time, &seen.process_id.to_string(), &seen.exit_status.to_string(), known(&seen.executable))
+            let name = seen.extra_details.get("ProcessName").map_or("", String::as_str);
+            let program = if seen.executable.is_empty() { known(name) } else { &seen.executable };
+            ended(time, &seen.process_id.to_string(), &seen.exit_status.to_string(), program)
         }
         Payload::ConnectionCreate(seen) => {
             let (from, to) = ends(seen);

@@ -35,7 +35,9 @@ fn chosen(wanted: ProcessSource, opened: Result<&CollectorHealth, &SourceError>,
 }
 
 /// What the agent loses without each capability.
-const COSTS: [(Capability, &str); 3] = [
+const COSTS: [(Capability, &str); 5] = [
+    (Capability::Bpf, "no programs of ours in the kernel: ends of processes and some command lines are missed"),
+    (Capability::Perfmon, "as without CAP_BPF"),
     (
         Capability::NetAdmin,
         "before Linux 6.6 process starts are then polled once a second, and short-lived programs missed",
@@ -114,6 +116,10 @@ mod tests {
         let text: String = findings.iter().map(Finding::text).collect();
         insta::assert_snapshot!(text, @r"
         ok       capabilities       uid 7 has CAP_NET_ADMIN
+        warning  capabilities       uid 7 lacks CAP_BPF: no programs of ours in the kernel: ends of processes and some command lines are missed
+                                    what to do: only if the agent lacks it too: AmbientCapabilities=CAP_BPF in its unit (the packaged one has it)
+        warning  capabilities       uid 7 lacks CAP_PERFMON: as without CAP_BPF
+                                    what to do: only if the agent lacks it too: AmbientCapabilities=CAP_PERFMON in its unit (the packaged one has it)
         warning  capabilities       uid 7 lacks CAP_SYS_PTRACE: the executable of other users' programs and the owners of their sockets stay unknown
                                     what to do: only if the agent lacks it too: AmbientCapabilities=CAP_SYS_PTRACE in its unit (the packaged one has it)
         warning  capabilities       uid 7 lacks CAP_DAC_READ_SEARCH: files and directories of other users stay unread, their open sockets among them

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::lane::{self, SourceContext};
 use super::owners;
-use super::process::command_line::{self, CommandLine};
+use super::process::command_line::CommandLine;
 use super::redact::Redactor;
 use super::{BATCH, Coverage, Drained, GATHER, Loss, Source, SourceChoice, SourceError};
 use crate::model::event::{EventName, Observation};
@@ -61,6 +61,7 @@ struct SocketSource {
     host: Host,
     clock: Arc<dyn Clock>,
     redactor: Arc<Redactor>,
+    command_line: usize,
     choice: SourceChoice,
     flag: WakeFlag,
     ledger: Ledger,
@@ -82,6 +83,7 @@ impl SocketSource {
             host: context.host.clone(),
             clock: Arc::clone(&context.clock),
             redactor: Arc::clone(&context.redactor),
+            command_line: context.command_line,
             choice,
             flag: WakeFlag::new()?,
             ledger,
@@ -128,8 +130,8 @@ impl SocketSource {
                 details.insert("BytesReceived".to_owned(), received.to_string());
             }
             let line = owner.and_then(|owner| {
-                let bytes = procfs::arguments(&self.host, owner.pid, command_line::LIMIT + 1)?;
-                Some(CommandLine::read(&bytes, &self.redactor))
+                let bytes = procfs::arguments(&self.host, owner.pid, self.command_line + 1)?;
+                Some(CommandLine::read(&bytes, self.command_line, &self.redactor))
             });
             if let Some(line) = &line {
                 line.describe(None, &mut details);

@@ -3,13 +3,13 @@
 use crate::collect::redact::Redactor;
 use crate::model::payload::ExtraDetails;
 
-/// Longest command line that is kept, in bytes.
+/// Longest command line that is kept, in bytes, unless the configuration says otherwise.
 pub(in crate::collect) const LIMIT: usize = 4096;
 
 /// The arguments of a process, as an event shows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::collect) struct CommandLine {
-    /// The arguments joined with blanks, at most [`LIMIT`] bytes.
+    /// The arguments joined with blanks, bounded.
     pub(in crate::collect) text: String,
     /// Whether there was more.
     pub(in crate::collect) cut: bool,
@@ -18,11 +18,11 @@ pub(in crate::collect) struct CommandLine {
 }
 
 impl CommandLine {
-    /// Reads arguments that end with NUL. One byte more than [`LIMIT`] says that there was more. Bytes that are not
-    /// UTF-8 become U+FFFD; a letter is never cut in two.
-    pub(in crate::collect) fn read(bytes: &[u8], redactor: &Redactor) -> Self {
-        let mut cut = bytes.len() > LIMIT;
-        let mut bytes = bytes.get(..LIMIT).unwrap_or(bytes);
+    /// Reads arguments that end with NUL, and keeps `limit` bytes. One byte more says that there was more. Bytes that
+    /// are not UTF-8 become U+FFFD; a letter is never cut in two.
+    pub(in crate::collect) fn read(bytes: &[u8], limit: usize, redactor: &Redactor) -> Self {
+        let mut cut = bytes.len() > limit;
+        let mut bytes = bytes.get(..limit).unwrap_or(bytes);
         if cut
             && let Err(error) = std::str::from_utf8(bytes)
             && error.error_len().is_none()
@@ -34,8 +34,8 @@ impl CommandLine {
         let text = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default());
         let line = redactor.join(text.split('\0').filter(|_| end > 0), cut);
         let mut text = line.text;
-        if text.len() > LIMIT {
-            text.truncate(text.floor_char_boundary(LIMIT));
+        if text.len() > limit {
+            text.truncate(text.floor_char_boundary(limit));
             cut = true;
         }
         Self { text, cut, masked: line.masked }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     fn read(bytes: &[u8]) -> CommandLine {
-        CommandLine::read(bytes, &Redactor::new([]))
+        CommandLine::read(bytes, LIMIT, &Redactor::new([]))
     }
 
     #[test]

@@ -64,7 +64,11 @@ fn wall(now: Timestamp, nanoseconds: u64) -> Timestamp {
 }
 
 /// Opens the source, if the kernel acknowledges the subscription.
-pub(in crate::collect) fn open(context: &SourceContext, events: EventSet, _: &str) -> Result<Box<dyn Source>, String> {
+pub(in crate::collect) fn open(
+    context: &SourceContext,
+    events: EventSet,
+    why: &str,
+) -> Result<Box<dyn Source>, String> {
     let host = context.host.clone();
     let connector = ProcConnector::open(context.clock.as_ref()).map_err(|error| explained(&error, &host))?;
     let starts = lane::starts(&host, "command lines of programs that end before they are read", true);
@@ -73,7 +77,11 @@ pub(in crate::collect) fn open(context: &SourceContext, events: EventSet, _: &st
         cannot_see: "the program of a process that ends before it is read".to_owned(),
         complete: true,
     };
-    let choice = lane::choice(NAME, "the kernel acknowledged the subscription", vec![starts, ends]);
+    let mut reason = "the kernel acknowledged the subscription".to_owned();
+    if !why.is_empty() {
+        reason = format!("{reason}; {why}");
+    }
+    let choice = lane::choice(NAME, &reason, vec![starts, ends]);
     let source = ConnectorSource::new(connector, context, choice, events);
     Ok(Box::new(source.map_err(|error| error.to_string())?))
 }

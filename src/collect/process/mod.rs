@@ -35,6 +35,7 @@ pub struct Reader {
     host: Host,
     clock: Arc<dyn Clock>,
     redactor: Arc<Redactor>,
+    command_line: usize,
     users: Passwd,
     serial: u64,
 }
@@ -42,8 +43,8 @@ pub struct Reader {
 impl Reader {
     /// Reads the machine of `context`; the first observation has the serial number 0.
     pub fn new(context: &SourceContext) -> Self {
-        let SourceContext { host, clock, redactor, .. } = context.clone();
-        Self { users: Passwd::new(host.clone()), host, clock, redactor, serial: 0 }
+        let SourceContext { host, clock, redactor, command_line, .. } = context.clone();
+        Self { users: Passwd::new(host.clone()), host, clock, redactor, command_line, serial: 0 }
     }
 
     /// Makes the observation. What the process left behind is read at once, the shortest-lived first: the command
@@ -54,8 +55,8 @@ impl Reader {
     /// kernel's short name, if the executable cannot be read.
     pub fn observe(&mut self, started: Started) -> Observation {
         let pid = started.pid;
-        let line = procfs::arguments(&self.host, pid, command_line::LIMIT + 1)
-            .map(|bytes| CommandLine::read(&bytes, &self.redactor));
+        let line = procfs::arguments(&self.host, pid, self.command_line + 1)
+            .map(|bytes| CommandLine::read(&bytes, self.command_line, &self.redactor));
         let executable = procfs::executable(&self.host, pid);
         let stat = started.stat.or_else(|| procfs::stat(&self.host, pid));
         let user = procfs::user(&self.host, pid);
@@ -120,7 +121,7 @@ impl Reader {
 }
 
 /// The exit code; for an end by a signal 128 plus its number, as shells show it.
-fn exit_status(status: u32) -> i32 {
+pub(in crate::collect) fn exit_status(status: u32) -> i32 {
     let (signal, code) = (status & 0x7f, (status >> 8) & 0xff);
     i32::try_from(if signal == 0 { code } else { 128 + signal }).unwrap_or_default()
 }
