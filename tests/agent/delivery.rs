@@ -188,7 +188,7 @@ async fn a_report_that_the_hub_put_off_is_sent_again() {
         seen.iter().any(|what| matches!(what, Happening::ReportRefused { status: Some(429), .. })).then_some(())
     };
     hub.until("a report that is put off", refused).await;
-    agent.says("reported properties not taken").await;
+    agent.says("the hub refused the reported properties").await;
     hub.faults(|faults| faults.twin_report = None);
     hub.taken(1).await;
     // Only what the agent itself thinks is compared: the hub has the whole of it.
