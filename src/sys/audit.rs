@@ -25,6 +25,8 @@
 //! namespaces.
 
 pub mod arch;
+pub mod assemble;
+pub mod record;
 pub mod rule;
 
 use std::io;
