@@ -39,7 +39,7 @@ use thiserror::Error;
 
 use super::netlink::{self, HEADER, Received, Socket, u16_at, u32_at};
 use super::wake::{WakeFlag, Woken};
-use rule::{Listed, Rule};
+use rule::Listed;
 
 const GET: u16 = 1000;
 const SET: u16 = 1001;
@@ -196,8 +196,8 @@ impl Control {
     ///
     /// # Errors
     /// Any [`AuditError`]; `EPERM` also if the rules are locked.
-    pub fn add(&mut self, rule: &Rule) -> Result<bool, AuditError> {
-        match self.order(ADD_RULE, &rule.encode()) {
+    pub fn add(&mut self, rule: &[u8]) -> Result<bool, AuditError> {
+        match self.order(ADD_RULE, rule) {
             Err(error) if error.is(Errno::EXIST) => Ok(false),
             result => result.map(|()| true),
         }

@@ -12,7 +12,6 @@
 use super::arch::{self, Abi, Call};
 use super::record::{self, Pairs, Peer, Stamp, Value};
 use crate::model::time::Mono;
-use crate::sys::procfs::{self, CommandLine};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -31,8 +30,8 @@ pub const EOE: u16 = 1320;
 const OPEN: usize = 128;
 /// What is not whole by then never will be.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// What the kernel cuts `PROCTITLE` to.
-const TITLE: usize = 128;
+/// What the kernel cuts the text of `PROCTITLE` to, in bytes.
+pub const TITLE: usize = 128;
 /// `EINPROGRESS`: the connection is being made, and the program does not wait for it.
 const IN_PROGRESS: i64 = -115;
 
@@ -64,26 +63,30 @@ pub enum Happened {
     Exec {
         /// Who did it, after it did.
         caller: Caller,
-        /// Its arguments.
-        line: CommandLine,
-        /// Bytes of all arguments with the blanks between them; `None` if records are missing.
+        /// Its arguments with a NUL between them, as many bytes as are kept.
+        arguments: Vec<u8>,
+        /// Bytes of all arguments with what is between them; `None` if records are missing.
         length: Option<u64>,
     },
     /// A socket was connected, or a connection taken.
-    Connection {
-        /// Who did it.
-        caller: Caller,
-        /// Whether it was taken.
-        accepted: bool,
-        /// The descriptor of the connection, if known.
-        descriptor: Option<u32>,
-        /// The other side; `None` if the program did not ask for it.
-        peer: Option<SocketAddr>,
-        /// The command line; empty if unknown.
-        line: CommandLine,
-        /// Whether the program does not wait for the outcome, which only streams do.
-        in_progress: bool,
-    },
+    Connection(Connection),
+}
+
+/// A socket that was connected, or a connection that was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Who did it.
+    pub caller: Caller,
+    /// Whether it was taken.
+    pub accepted: bool,
+    /// The descriptor of the connection, if known.
+    pub descriptor: Option<u32>,
+    /// The other side; `None` if the program did not ask for it.
+    pub peer: Option<SocketAddr>,
+    /// The first bytes of its arguments with a NUL between them, at most [`TITLE`]; empty if unknown.
+    pub title: Vec<u8>,
+    /// Whether the program does not wait for the outcome, which only streams do.
+    pub in_progress: bool,
 }
 
 /// The arguments so far.
@@ -94,24 +97,24 @@ struct Arguments {
     next: u64,
     /// What is still to come of one in several parts, in characters of the record.
     left: u64,
-    /// With a NUL between them; at most one byte more than is kept.
+    /// With a NUL between them, as many as are kept.
     bytes: Vec<u8>,
     length: u64,
     torn: bool,
 }
 
 impl Arguments {
-    fn take(&mut self, pairs: Pairs<'_>) {
+    fn take(&mut self, pairs: Pairs<'_>, keep: usize) {
         for (key, value) in pairs {
             if key == b"argc" {
                 self.count = value.number();
             } else if let Some((index, part)) = argument(key) {
-                self.argument(index, part, value);
+                self.argument(index, part, value, keep);
             }
         }
     }
 
-    fn argument(&mut self, index: u64, part: Part, value: Value<'_>) {
+    fn argument(&mut self, index: u64, part: Part, value: Value<'_>, keep: usize) {
         self.torn |= index != self.next;
         let begins = match part {
             Part::Length => {
@@ -123,21 +126,21 @@ impl Arguments {
             Part::Piece => false,
         };
         if begins && index > 0 {
-            self.push(Value::Quoted(b"\0"));
+            self.push(Value::Quoted(b"\0"), keep);
         }
         match part {
             Part::Length => return,
             Part::Whole => self.left = 0,
             Part::Piece => self.left = self.left.saturating_sub(value.raw().len() as u64),
         }
-        self.push(value);
+        self.push(value, keep);
         if self.left == 0 {
             self.next = index.saturating_add(1);
         }
     }
 
-    fn push(&mut self, value: Value<'_>) {
-        let room = (procfs::COMMAND_LINE_LIMIT + 1).saturating_sub(self.bytes.len());
+    fn push(&mut self, value: Value<'_>, keep: usize) {
+        let room = keep.saturating_sub(self.bytes.len());
         self.length += value.append(&mut self.bytes, room) as u64;
     }
 
@@ -145,10 +148,9 @@ impl Arguments {
         self.count.is_some_and(|count| self.next >= count)
     }
 
-    fn finish(self) -> (CommandLine, Option<u64>) {
-        let whole = self.is_whole() && !self.torn;
-        let line = procfs::join_arguments(self.bytes);
-        (CommandLine { cut: line.cut || !whole, ..line }, whole.then_some(self.length))
+    /// Bytes of all of them; `None` if some are missing.
+    fn whole_length(&self) -> Option<u64> {
+        (self.is_whole() && !self.torn).then_some(self.length)
     }
 }
 
@@ -242,10 +244,10 @@ impl Open {
     }
 
     /// Takes a later record of it; `true` if it is whole now.
-    fn take(&mut self, kind: u16, mut pairs: Pairs<'_>) -> bool {
+    fn take(&mut self, kind: u16, mut pairs: Pairs<'_>, keep: usize) -> bool {
         match kind {
             EXECVE => {
-                self.arguments.take(pairs);
+                self.arguments.take(pairs, keep);
                 self.arguments.is_whole()
             }
             SOCKADDR => {
@@ -267,37 +269,42 @@ impl Open {
     /// What it was; `None` if it was no event for us.
     fn finish(self) -> Option<Happened> {
         if self.call == Call::Exec {
-            let (line, length) = self.arguments.finish();
-            return Some(Happened::Exec { caller: self.caller, line, length });
+            let length = self.arguments.whole_length();
+            return Some(Happened::Exec { caller: self.caller, arguments: self.arguments.bytes, length });
         }
         let accepted = self.call == Call::Accept;
         let peer = match self.peer {
             Some(Peer::Internet(peer)) => Some(peer),
-            Some(Peer::Other(_)) => return None,
             None if accepted => None,
-            None => return None,
+            Some(Peer::Other(_)) | None => return None,
         };
-        let cut = self.title.len() >= TITLE;
-        let line = procfs::join_arguments(self.title);
-        Some(Happened::Connection {
+        Some(Happened::Connection(Connection {
             caller: self.caller,
             accepted,
             descriptor: self.descriptor,
             peer,
-            line: CommandLine { cut: line.cut || cut, ..line },
+            title: self.title,
             in_progress: self.in_progress,
-        })
+        }))
     }
 }
 
 /// Puts the records of each event together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Assembler {
     /// The oldest first.
     open: Vec<Open>,
+    /// How many bytes of the arguments of a program are kept.
+    keep: usize,
 }
 
 impl Assembler {
+    /// Keeps so many bytes of the arguments of a program.
+    #[must_use]
+    pub const fn new(keep: usize) -> Self {
+        Self { open: Vec::new(), keep }
+    }
+
     /// Takes a record that came at `now`; gives what it completed.
     pub fn take(&mut self, kind: u16, body: &[u8], now: Mono) -> Option<Happened> {
         if !matches!(kind, SYSCALL | EXECVE | SOCKADDR | PROCTITLE | EOE) {
@@ -313,7 +320,7 @@ impl Assembler {
         }
         // The newest is the likeliest.
         let place = self.open.iter().rposition(|event| event.caller.stamp == stamp)?;
-        if !self.open.get_mut(place)?.take(kind, pairs) {
+        if !self.open.get_mut(place)?.take(kind, pairs, self.keep) {
             return None;
         }
         self.open.remove(place).finish()
@@ -340,5 +347,4 @@ impl Assembler {
 }
 
 #[cfg(test)]
-#[path = "assemble_tests.rs"]
 mod tests;
