@@ -90,7 +90,7 @@ def main(program, schemas, work):
     agent.start()
     agent.until_linked()
     source = [c for c in agent.until_watching()["collectors"] if c["event"] == "ProcessCreate"][0]["source"]
-    check("process source is the kernel's own", source in ("eBPF", "process connector"), source)
+    check("process source is the kernel's own", source in ("eBPF", "audit", "process connector"), source)
 
     started, unacknowledged = storm(hub, agent)
     check("messages were on the wire when the agent was killed", unacknowledged > 0, f"{unacknowledged}")

@@ -301,7 +301,7 @@ mod tests {
             ]
         );
         let ends = bench.lanes.health().swap_remove(1);
-        assert_eq!(ends.detail, "polling /proc does not see it");
+        assert_eq!(ends.detail, "no source sees ProcessTerminate with collect.process_source = \"poll\"");
 
         // The time before counts for both lanes, each for what it sees.
         let mut gaps: Vec<_> = bench

@@ -50,6 +50,8 @@ enum Wanted {
     Auto,
     /// Programs of ours in the kernel.
     Ebpf,
+    /// The kernel's audit records.
+    Audit,
     /// The kernel's process connector.
     Connector,
     /// Looking at /proc once a second.
@@ -120,6 +122,7 @@ impl Collect {
         let wanted = match self.source {
             Wanted::Auto => settings::ProcessSource::Auto,
             Wanted::Ebpf => settings::ProcessSource::Ebpf,
+            Wanted::Audit => settings::ProcessSource::Audit,
             Wanted::Connector => settings::ProcessSource::Connector,
             Wanted::Poll => settings::ProcessSource::Poll,
         };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::process::{command_line, connector, poll};
 use super::redact::Redactor;
 use super::source::{Coverage, Source, SourceChoice, SourceError};
-use super::{connections, ebpf};
+use super::{audit, connections, ebpf};
 use crate::model::event::EventName;
 use crate::model::event_set::EventSet;
 use crate::model::health::CollectorHealth;
@@ -25,11 +25,13 @@ pub enum Lane {
     Kernel,
     /// Connections, if the source of the first lane sees none.
     Connections,
+    /// Ends of processes, if the first lane has audit, for which a record of each end is too dear.
+    Ends,
 }
 
 impl Lane {
     /// All lanes, the first one first.
-    pub const ALL: [Self; 2] = [Self::Kernel, Self::Connections];
+    pub const ALL: [Self; 3] = [Self::Kernel, Self::Connections, Self::Ends];
 
     /// The name of its thread.
     #[must_use]
@@ -37,6 +39,7 @@ impl Lane {
         match self {
             Self::Kernel => "capture",
             Self::Connections => "connections",
+            Self::Ends => "ends",
         }
     }
 
@@ -46,6 +49,7 @@ impl Lane {
         match self {
             Self::Kernel => STREAMS,
             Self::Connections => EventSet::of(&[EventName::ConnectionCreate]),
+            Self::Ends => EventSet::of(&[EventName::ProcessTerminate]),
         }
     }
 }
@@ -118,6 +122,7 @@ struct Candidate {
 /// The sources of the kernel lane, the best first.
 const KERNEL: &[Candidate] = &[
     Candidate { setting: Wanted::Ebpf, events: ebpf::EVENTS, open: ebpf::open },
+    Candidate { setting: Wanted::Audit, events: audit::EVENTS, open: audit::open },
     Candidate { setting: Wanted::Connector, events: connector::EVENTS, open: connector::open },
     Candidate { setting: Wanted::Poll, events: poll::EVENTS, open: poll::open },
 ];
@@ -125,6 +130,9 @@ const KERNEL: &[Candidate] = &[
 /// The sources of the lane for connections.
 const CONNECTIONS: &[Candidate] =
     &[Candidate { setting: Wanted::Auto, events: connections::EVENTS, open: connections::open }];
+
+/// The sources of the lane for ends: beside audit only.
+const ENDS: &[Candidate] = &[Candidate { setting: Wanted::Audit, events: connector::EVENTS, open: connector::open }];
 
 /// Opens the source of a lane for these events. May take one second, while the kernel is asked for the process
 /// connector.
@@ -136,6 +144,7 @@ pub fn open(lane: Lane, context: &SourceContext, events: EventSet) -> Result<Box
     let candidates = match lane {
         Lane::Kernel => KERNEL,
         Lane::Connections => CONNECTIONS,
+        Lane::Ends => ENDS,
     };
     let mut tried = Vec::new();
     for candidate in candidates {
@@ -147,7 +156,9 @@ pub fn open(lane: Lane, context: &SourceContext, events: EventSet) -> Result<Box
         let why = if chosen { "chosen by collect.process_source".to_owned() } else { tried.join("; ") };
         match (candidate.open)(context, events, &why) {
             Ok(source) => return Ok(source),
-            Err(reason) if chosen => return Err(SourceError::Unavailable { wanted: context.wanted.as_str(), reason }),
+            Err(reason) if chosen && lane == Lane::Kernel => {
+                return Err(SourceError::Unavailable { wanted: context.wanted.as_str(), reason });
+            }
             Err(reason) => tried.push(reason),
         }
     }

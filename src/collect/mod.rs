@@ -4,6 +4,7 @@
 //! Each source does no more than say which process did what, and its folder turns that into observations, so that a
 //! new source needs no new path.
 
+mod audit;
 mod connections;
 mod ebpf;
 pub mod lane;
@@ -24,6 +25,7 @@ pub const COLLECTORS: &[EventName] = &[
     EventName::ProcessCreate,
     EventName::ProcessTerminate,
     EventName::ConnectionCreate,
+    EventName::Login,
     EventName::ListeningPorts,
     EventName::SystemInformation,
 ];

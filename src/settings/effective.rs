@@ -91,6 +91,7 @@ impl ProcessSource {
         match self {
             Self::Auto => "auto",
             Self::Ebpf => "ebpf",
+            Self::Audit => "audit",
             Self::Connector => "connector",
             Self::Poll => "poll",
         }

@@ -163,12 +163,13 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "collect",
         name: "collect.process_source",
-        form: Form::Choice { now: &["auto", "ebpf", "connector", "poll"], later: &["audit", "fanotify"] },
+        form: Form::Choice { now: &["auto", "ebpf", "audit", "connector", "poll"], later: &["fanotify"] },
         default: Some(defaults::COLLECT_PROCESS_SOURCE),
         example: "",
         help: &[
             "Where process starts are read from.",
             "auto: the best that works, in this order. ebpf: programs of ours in the kernel.",
+            "audit: the kernel's audit records.",
             "connector: the kernel's process connector. poll: a look at /proc each second.",
         ],
         hidden: false,

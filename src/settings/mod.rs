@@ -160,6 +160,8 @@ pub enum ProcessSource {
     Auto,
     /// Programs of ours in the kernel.
     Ebpf,
+    /// The kernel's audit records.
+    Audit,
     /// The kernel's process connector.
     Connector,
     /// Looking at `/proc` once a second.

@@ -169,6 +169,24 @@ impl Look {
     }
 }
 
+/// All sockets with a peer: also those that are only being connected, and what TCP keeps of connections that are over,
+/// which has no inode.
+///
+/// # Errors
+/// As [`sock_diag::waiting`]; a table that the kernel does not have is empty.
+pub fn with_peers() -> io::Result<Vec<Connected>> {
+    let questions = Socket::open(SOCK_DIAG, 0)?;
+    let mut all = Vec::new();
+    for transport in Transport::ALL {
+        let tcp = transport.is_tcp();
+        let states = if tcp { !sock_diag::LISTENS } else { UDP_CONNECTED };
+        let found = sock_diag::list(&questions, transport, states, |body| sock_diag::ends(body, transport.is_v6()));
+        let found = found.unwrap_or_default();
+        all.extend(found.iter().filter(|ends| ends.remote_port != 0).map(|ends| connected(ends, tcp, None)));
+    }
+    Ok(all)
+}
+
 fn connected(ends: &Ends, tcp: bool, bytes: Option<(u64, u64)>) -> Connected {
     let Ends { local, local_port, remote, remote_port, cookie, uid, inode, .. } = *ends;
     Connected { tcp, local, local_port, remote, remote_port, cookie, uid, inode: inode.into(), bytes }

@@ -1,5 +1,6 @@
 //! Floor 1: the only code that touches the machine. Each item has a fake or takes a root directory that tests replace.
 
+pub mod audit;
 pub mod bpf;
 pub mod btf;
 pub mod capabilities;

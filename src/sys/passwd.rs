@@ -40,6 +40,13 @@ impl Passwd {
         }
         self.names.get(&uid).map(AsRef::as_ref)
     }
+
+    /// The user id of a name.
+    pub fn id(&mut self, name: &str) -> Option<u32> {
+        // Reads the file again if it changed.
+        self.name(0);
+        self.names.iter().find(|(_, known)| known.as_ref() == name).map(|(uid, _)| *uid)
+    }
 }
 
 fn parse(text: &str) -> HashMap<u32, Box<str>> {
@@ -70,6 +77,7 @@ mod tests {
         write_atomic(&path, b"root:x:0:0::/root:/bin/sh\ntoor:x:0:0::/:/bin/sh\nbroken\n:x:5:\n", 0o644).unwrap();
         assert_eq!(passwd.name(0), Some("root"));
         assert_eq!(passwd.name(5), None);
+        assert_eq!((passwd.id("root"), passwd.id("pi")), (Some(0), None));
         write_atomic(&path, b"root:x:0:0::/root:/bin/sh\npi:x:1000:1000::/home/pi:/bin/sh\n", 0o644).unwrap();
         assert_eq!(passwd.name(1000), Some("pi"));
     }

@@ -31,6 +31,8 @@ pub struct Stat {
     pub start: u64,
     /// Bytes of all arguments with their ends (fields 48 and 49); `None` if the kernel hides it from us.
     pub arguments: Option<u64>,
+    /// Where they are in the memory of the process; `None` if the kernel hides it from us.
+    pub arguments_at: Option<u64>,
 }
 
 impl Stat {
@@ -52,6 +54,7 @@ impl Stat {
             flags: field(9)?.parse().ok()?,
             start: number(22)?,
             arguments,
+            arguments_at: number(48).filter(|at| *at > 0),
         })
     }
 
@@ -120,15 +123,21 @@ pub fn arguments(host: &Host, pid: u32, limit: usize) -> Option<Vec<u8>> {
 /// `NotFound`: the process is gone, or never had a program. `PermissionDenied`: it belongs to somebody else, and we
 /// lack CAP_SYS_PTRACE.
 pub fn executable(host: &Host, pid: u32) -> io::Result<Executable> {
-    const MARK: &str = " (deleted)";
     let path = host.read_link(format!("/proc/{pid}/exe"))?.to_string_lossy().into_owned();
+    Ok(named(host, path))
+}
+
+/// A program by the name that the kernel has for it, which says if the file was removed.
+#[must_use]
+pub fn named(host: &Host, path: String) -> Executable {
+    const MARK: &str = " (deleted)";
     // A file may bear that name itself.
-    Ok(match path.strip_suffix(MARK) {
+    match path.strip_suffix(MARK) {
         Some(before) if std::fs::symlink_metadata(host.path(&path)).is_err() => {
             Executable { path: before.to_owned(), deleted: true }
         }
         _ => Executable { path, deleted: false },
-    })
+    }
 }
 
 /// The real user id of a process, from `/proc/PID/status`.
@@ -178,6 +187,12 @@ pub fn socket_inodes(host: &Host, pid: u32) -> io::Result<Vec<u64>> {
         }
     }
     Ok(inodes)
+}
+
+/// The inode of the socket that a process has under a descriptor; `None` if it is gone, none, or hidden from us.
+#[must_use]
+pub fn socket_inode_of(host: &Host, pid: u32, descriptor: u32) -> Option<u64> {
+    socket_inode(host.read_link(format!("/proc/{pid}/fd/{descriptor}")).ok()?.to_str()?)
 }
 
 fn socket_inode(target: &str) -> Option<u64> {

@@ -4,13 +4,14 @@ use jiff::tz::TimeZone;
 
 use crate::cli::output;
 use crate::model::event::{EventName, Observation};
-use crate::model::payload::{ConnectionCreate, Direction, Payload, ProcessCreate};
+use crate::model::payload::{ConnectionCreate, Direction, LoginResult, Payload, ProcessCreate};
 
 /// The heading above the lines of this event.
 pub(super) fn heading(name: EventName) -> String {
     match name {
         EventName::ProcessTerminate => ended("TIME", "PID", "STATUS", "PROGRAM"),
         EventName::ConnectionCreate => connection("TIME", "PID", "PROTO", "FROM", "TO", "PROGRAM"),
+        EventName::Login => login("TIME", "PID", "RESULT", "USER", "FROM", "OPERATION"),
         _ => started("TIME", "PID", "PPID", "USER", "COMMAND"),
     }
 }
@@ -34,6 +35,11 @@ pub(super) fn row(observation: &Observation, zone: &TimeZone) -> Option<String> 
             let (from, to) = ends(seen);
             let pid = if seen.process_id == 0 { "?".to_owned() } else { seen.process_id.to_string() };
             connection(time, &pid, &seen.protocol, &from, &to, known(&seen.executable))
+        }
+        Payload::Login(seen) => {
+            let result = if seen.result == LoginResult::Success { "success" } else { "fail" };
+            let from = seen.remote_address.map_or_else(|| "local".to_owned(), |address| address.to_string());
+            login(time, &seen.process_id.to_string(), result, &seen.user_name, &from, &seen.operation)
         }
         _ => return None,
     })
@@ -75,6 +81,11 @@ fn started(time: &str, pid: &str, parent: &str, user: &str, command: &str) -> St
 
 fn ended(time: &str, pid: &str, status: &str, program: &str) -> String {
     format!("{time:<12}  {pid:>7}  {status:>6}  {}", output::printable(program))
+}
+
+fn login(time: &str, pid: &str, result: &str, user: &str, from: &str, operation: &str) -> String {
+    let (user, operation) = (output::printable(user), output::printable(operation));
+    format!("{time:<12}  {pid:>7}  {result:<7}  {user:<12}  {from:<24}  {operation}")
 }
 
 fn connection(time: &str, pid: &str, protocol: &str, from: &str, to: &str, program: &str) -> String {

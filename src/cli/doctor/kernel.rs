@@ -23,7 +23,8 @@ fn chosen(wanted: ProcessSource, opened: Result<&CollectorHealth, &SourceError>,
             if health.state == HealthState::Ok || wanted == ProcessSource::Poll {
                 return Finding::ok(Check::ProcessSource, detail);
             }
-            let advice = "for the process connector: CAP_NET_ADMIN (the packaged unit gives it), outside of containers";
+            let advice = "for the kernel's sources: CAP_BPF and CAP_PERFMON, CAP_AUDIT_CONTROL and CAP_AUDIT_READ, or \
+                          CAP_NET_ADMIN (the packaged unit gives them), outside of containers";
             Finding::warning(Check::ProcessSource, detail, advice)
         }
         Err(error) => Finding::failed(
@@ -35,9 +36,11 @@ fn chosen(wanted: ProcessSource, opened: Result<&CollectorHealth, &SourceError>,
 }
 
 /// What the agent loses without each capability.
-const COSTS: [(Capability, &str); 5] = [
+const COSTS: [(Capability, &str); 7] = [
     (Capability::Bpf, "no programs of ours in the kernel: ends of processes and some command lines are missed"),
     (Capability::Perfmon, "as without CAP_BPF"),
+    (Capability::AuditControl, "where eBPF is not possible, command lines of programs that end at once are lost"),
+    (Capability::AuditRead, "audit is not seen beside auditd"),
     (
         Capability::NetAdmin,
         "before Linux 6.6 process starts are then polled once a second, and short-lived programs missed",
@@ -120,6 +123,10 @@ mod tests {
                                     what to do: only if the agent lacks it too: AmbientCapabilities=CAP_BPF in its unit (the packaged one has it)
         warning  capabilities       uid 7 lacks CAP_PERFMON: as without CAP_BPF
                                     what to do: only if the agent lacks it too: AmbientCapabilities=CAP_PERFMON in its unit (the packaged one has it)
+        warning  capabilities       uid 7 lacks CAP_AUDIT_CONTROL: where eBPF is not possible, command lines of programs that end at once are lost
+                                    what to do: only if the agent lacks it too: AmbientCapabilities=CAP_AUDIT_CONTROL in its unit (the packaged one has it)
+        warning  capabilities       uid 7 lacks CAP_AUDIT_READ: audit is not seen beside auditd
+                                    what to do: only if the agent lacks it too: AmbientCapabilities=CAP_AUDIT_READ in its unit (the packaged one has it)
         warning  capabilities       uid 7 lacks CAP_SYS_PTRACE: the executable of other users' programs and the owners of their sockets stay unknown
                                     what to do: only if the agent lacks it too: AmbientCapabilities=CAP_SYS_PTRACE in its unit (the packaged one has it)
         warning  capabilities       uid 7 lacks CAP_DAC_READ_SEARCH: files and directories of other users stay unread, their open sockets among them

@@ -21,7 +21,12 @@ impl CommandLine {
     /// Reads arguments that end with NUL, and keeps `limit` bytes. One byte more says that there was more. Bytes that
     /// are not UTF-8 become U+FFFD; a letter is never cut in two.
     pub(in crate::collect) fn read(bytes: &[u8], limit: usize, redactor: &Redactor) -> Self {
-        let mut cut = bytes.len() > limit;
+        Self::read_part(bytes, limit, false, redactor)
+    }
+
+    /// As [`CommandLine::read`], of arguments that may have been `cut` before: then what is at the end is not whole.
+    pub(in crate::collect) fn read_part(bytes: &[u8], limit: usize, cut: bool, redactor: &Redactor) -> Self {
+        let mut cut = cut || bytes.len() > limit;
         let mut bytes = bytes.get(..limit).unwrap_or(bytes);
         if cut
             && let Err(error) = std::str::from_utf8(bytes)

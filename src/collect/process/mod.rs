@@ -13,6 +13,7 @@ use crate::collect::lane::SourceContext;
 use crate::collect::redact::Redactor;
 use crate::model::event::Observation;
 use crate::model::payload::{ExtraDetails, Payload, ProcessCreate, ProcessTerminate};
+use crate::model::time::Timestamp;
 use crate::sys::clock::Clock;
 use crate::sys::host::Host;
 use crate::sys::passwd::Passwd;
@@ -102,11 +103,36 @@ impl Reader {
         self.number(Payload::ProcessTerminate(what))
     }
 
-    /// Gives what was seen its time and its number.
+    /// Gives what was seen now its number.
     fn number(&mut self, what: Payload) -> Observation {
+        self.number_at(self.clock.now().wall, what)
+    }
+
+    /// Gives what was seen at some time its number.
+    pub fn number_at(&mut self, at: Timestamp, what: Payload) -> Observation {
         let serial = self.serial;
         self.serial += 1;
-        Observation { at: self.clock.now().wall, serial, what }
+        Observation { at, serial, what }
+    }
+
+    /// The name of a user.
+    pub fn user_name(&mut self, uid: u32) -> Option<String> {
+        self.users.name(uid).map(str::to_owned)
+    }
+
+    /// The user id of a name.
+    pub fn user_id(&mut self, name: &str) -> Option<u32> {
+        self.users.id(name)
+    }
+
+    /// How many bytes of a command line are kept.
+    pub const fn limit(&self) -> usize {
+        self.command_line
+    }
+
+    /// What masks secrets.
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
     }
 
     /// The machine that is read.

@@ -173,7 +173,7 @@ mod tests {
     use crate::sys::host::Host;
 
     fn stat(pid: u32, start: u64, flags: u32) -> Stat {
-        Stat { pid, name: "x".into(), state: 'S', parent: 1, flags, start, arguments: None }
+        Stat { pid, name: "x".into(), state: 'S', parent: 1, flags, start, arguments: None, arguments_at: None }
     }
 
     fn choice() -> SourceChoice {
