@@ -19,4 +19,5 @@ pub mod procfs;
 pub mod procnet;
 pub mod sock_diag;
 pub mod sockets;
+pub mod utmp;
 pub mod wake;
