@@ -8,6 +8,7 @@ mod connections;
 mod ebpf;
 pub mod lane;
 mod listening_ports;
+pub mod logins;
 mod owners;
 mod process;
 pub mod redact;

@@ -1,0 +1,5 @@
+//! Sign-ins.
+
+pub mod sighting;
+pub mod syslog;
+pub mod words;
