@@ -1,5 +1,6 @@
 //! Sign-ins.
 
+pub mod correlate;
 pub mod sighting;
 pub mod syslog;
 pub mod words;
