@@ -8,8 +8,11 @@ pub mod connections;
 pub mod files;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod follow;
 pub mod hardening;
 pub mod host;
+pub mod inotify;
+pub mod journal;
 pub mod netlink;
 pub mod notify;
 pub mod passwd;
