@@ -3,12 +3,13 @@
 //! The first lane is the kernel's: the best of its sources that works here gives process starts, and whatever else it
 //! covers. Another lane is there for what that source does not see.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::process::{command_line, connector, poll};
 use super::redact::Redactor;
 use super::source::{Coverage, Source, SourceChoice, SourceError};
-use super::{connections, ebpf};
+use super::{connections, ebpf, logins};
 use crate::model::event::EventName;
 use crate::model::event_set::EventSet;
 use crate::model::health::CollectorHealth;
@@ -25,11 +26,13 @@ pub enum Lane {
     Kernel,
     /// Connections, if the source of the first lane sees none.
     Connections,
+    /// Sign-ins, if the source of the first lane sees none.
+    Logins,
 }
 
 impl Lane {
     /// All lanes, the first one first.
-    pub const ALL: [Self; 2] = [Self::Kernel, Self::Connections];
+    pub const ALL: [Self; 3] = [Self::Kernel, Self::Connections, Self::Logins];
 
     /// The name of its thread.
     #[must_use]
@@ -37,6 +40,7 @@ impl Lane {
         match self {
             Self::Kernel => "capture",
             Self::Connections => "connections",
+            Self::Logins => "logins",
         }
     }
 
@@ -46,6 +50,15 @@ impl Lane {
         match self {
             Self::Kernel => STREAMS,
             Self::Connections => EventSet::of(&[EventName::ConnectionCreate]),
+            Self::Logins => logins::EVENTS,
+        }
+    }
+
+    /// Forgets what a source of this lane keeps for its next start: nothing of it is wanted now.
+    pub fn forget(self, context: &SourceContext) {
+        match (self, &context.state) {
+            (Self::Logins, Some(directory)) => logins::forget(directory),
+            (Self::Logins | Self::Kernel | Self::Connections, _) => {}
         }
     }
 }
@@ -73,6 +86,8 @@ pub struct SourceContext {
     pub loopback_connections: bool,
     /// `collect.command_line_bytes`: longest command line that is kept.
     pub command_line: usize,
+    /// The directory in which sources keep what outlives a restart, if they may.
+    pub state: Option<PathBuf>,
 }
 
 impl SourceContext {
@@ -92,6 +107,7 @@ impl SourceContext {
             redactor: Arc::new(redactor),
             command_line,
             loopback_connections: settings.loopback_connections,
+            state: None,
         }
     }
 
@@ -99,7 +115,7 @@ impl SourceContext {
     pub fn plain(host: Host, clock: Arc<dyn Clock>) -> Self {
         let redactor = Arc::new(Redactor::new([]));
         let command_line = command_line::LIMIT;
-        Self { wanted: Wanted::Auto, host, clock, redactor, command_line, loopback_connections: false }
+        Self { wanted: Wanted::Auto, host, clock, redactor, command_line, loopback_connections: false, state: None }
     }
 }
 
@@ -126,6 +142,9 @@ const KERNEL: &[Candidate] = &[
 const CONNECTIONS: &[Candidate] =
     &[Candidate { setting: Wanted::Auto, events: connections::EVENTS, open: connections::open }];
 
+/// The sources of the lane for sign-ins.
+const LOGINS: &[Candidate] = &[Candidate { setting: Wanted::Auto, events: logins::EVENTS, open: logins::open }];
+
 /// Opens the source of a lane for these events. May take one second, while the kernel is asked for the process
 /// connector.
 ///
@@ -136,6 +155,7 @@ pub fn open(lane: Lane, context: &SourceContext, events: EventSet) -> Result<Box
     let candidates = match lane {
         Lane::Kernel => KERNEL,
         Lane::Connections => CONNECTIONS,
+        Lane::Logins => LOGINS,
     };
     let mut tried = Vec::new();
     for candidate in candidates {

@@ -27,6 +27,7 @@ pub const COLLECTORS: &[EventName] = &[
     EventName::ConnectionCreate,
     EventName::ListeningPorts,
     EventName::SystemInformation,
+    EventName::Login,
 ];
 
 /// Those of [`COLLECTORS`] that are snapshots.

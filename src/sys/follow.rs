@@ -4,7 +4,8 @@
 //! is read to its end first, and for [`LINGER`] it is looked at again, because its writer learns of the new one late. A
 //! file that became shorter was cut and is read from its start.
 //!
-//! A [`Place`] names a file by its inode, so that it is found again under its next name (`NAME.1`, `NAME-20260701`).
+//! A [`Place`] names a file by its inode, so that it is found again under its next name (`NAME.1`, `NAME-20260701`), and
+//! by how it begins, because the inode of a file that was removed is used again.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -35,6 +36,8 @@ pub struct Place {
     pub inode: u64,
     /// Bytes that were read.
     pub offset: u64,
+    /// FNV-1a hash of the first 256 of them, or of all if they are fewer.
+    pub start: u64,
 }
 
 /// What is whole.
@@ -44,6 +47,17 @@ pub enum Unit {
     Line,
     /// Records; how long one is, told from the start of the file. Never 0.
     Record(fn(&[u8]) -> usize),
+}
+
+/// Where following begins.
+#[derive(Clone, Copy, Debug)]
+pub enum From<'a> {
+    /// At the end of what is there.
+    End,
+    /// At the start of what is there.
+    Start,
+    /// Where it was left.
+    Place(&'a Place),
 }
 
 /// How following began.
@@ -64,8 +78,8 @@ pub enum Begun {
 pub enum Got {
     /// Nothing more for now.
     Nothing,
-    /// Whole units.
-    Some,
+    /// Whole units; how long a record is, 0 for lines.
+    Some(usize),
     /// The file was cut; what was written between the last read and the cut is lost.
     Cut,
 }
@@ -87,11 +101,33 @@ impl Followed {
         if !meta.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        Ok(Self { file, place: Place { device: meta.dev(), inode: meta.ino(), offset: 0 }, left: None, in_line: false })
+        Ok(Self {
+            file,
+            place: Place { device: meta.dev(), inode: meta.ino(), offset: 0, start: 0 },
+            left: None,
+            in_line: false,
+        })
     }
 
-    fn is(&self, place: &Place) -> bool {
-        (self.place.device, self.place.inode) == (place.device, place.inode)
+    fn is(&self, (device, inode): (u64, u64)) -> bool {
+        (self.place.device, self.place.inode) == (device, inode)
+    }
+
+    /// Whether it is the file that was read before.
+    fn was(&self, place: &Place) -> bool {
+        self.is((place.device, place.inode)) && self.start(place.offset).is_ok_and(|start| start == place.start)
+    }
+
+    /// Hash of how it begins, of at most `length` bytes.
+    fn start(&self, length: u64) -> io::Result<u64> {
+        let mut bytes = [0; 256];
+        let wanted = usize::try_from(length).unwrap_or(bytes.len()).min(bytes.len());
+        let room = bytes.get_mut(..wanted).unwrap_or_default();
+        let got = self.file.read_at(room, 0)?;
+        let read = room.get(..got).unwrap_or_default();
+        Ok(read
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)))
     }
 
     fn length(&self) -> io::Result<u64> {
@@ -138,26 +174,30 @@ impl Follower {
         !self.files.is_empty()
     }
 
-    /// Begins where it was left, but no more than `limit` bytes before the end; without a place at the end.
+    /// Begins, but no more than `limit` bytes before the end.
     ///
     /// # Errors
     /// The file is there and may not be read.
-    pub fn begin(&mut self, place: Option<&Place>, limit: u64, now: Mono) -> io::Result<Begun> {
+    pub fn begin(&mut self, from: From<'_>, limit: u64, now: Mono) -> io::Result<Begun> {
         self.files.clear();
         let mut current = match Followed::open(&self.path) {
             Ok(current) => current,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Begun::Absent),
             Err(error) => return Err(error),
         };
-        let Some(place) = place else {
-            // A record that is being written is given when it is whole.
-            let (length, unit) = (current.length()?, current.unit(self.unit)?);
-            current.place.offset = if unit == 0 { length } else { length - length % unit as u64 };
-            self.files.push_back(current);
-            return Ok(Begun::AtEnd);
+        let place = match from {
+            From::End => {
+                // A record that is being written is given when it is whole.
+                let (length, unit) = (current.length()?, current.unit(self.unit)?);
+                current.place.offset = if unit == 0 { length } else { length - length % unit as u64 };
+                self.files.push_back(current);
+                return Ok(Begun::AtEnd);
+            }
+            From::Start => &Place { start: current.start(0)?, ..current.place },
+            From::Place(place) => place,
         };
         let mut begun = Begun::Resumed;
-        if current.is(place) {
+        if current.was(place) {
             begun = begun.and(self.resume(&mut current, place.offset, limit)?);
         } else if let Some(mut older) = self.renamed(place) {
             begun =
@@ -197,7 +237,7 @@ impl Follower {
         let entries = fs::read_dir(directory).ok()?.flatten().take(NAMES);
         entries
             .filter(|entry| entry.file_name().to_str().is_some_and(|other| other.starts_with(name)))
-            .find_map(|entry| Followed::open(&entry.path()).ok().filter(|file| file.is(place)))
+            .find_map(|entry| Followed::open(&entry.path()).ok().filter(|file| file.was(place)))
     }
 
     /// Replaces `into` by the next whole units.
@@ -213,9 +253,9 @@ impl Follower {
                 (file.place.offset, file.in_line) = (0, false);
                 return Ok(Got::Cut);
             }
-            while read_units(file, self.unit, into)? {
+            while let Some(size) = read_units(file, self.unit, into)? {
                 if !into.is_empty() {
-                    return Ok(Got::Some);
+                    return Ok(Got::Some(size));
                 }
             }
         }
@@ -226,11 +266,11 @@ impl Follower {
     fn look(&mut self, now: Mono) -> io::Result<()> {
         self.files.retain(|file| file.left.is_none_or(|left| now.since(left) < LINGER));
         let Ok(meta) = fs::metadata(&self.path) else { return Ok(()) };
-        let place = Place { device: meta.dev(), inode: meta.ino(), offset: 0 };
-        for file in self.files.iter_mut().filter(|file| !file.is(&place)) {
+        let place = (meta.dev(), meta.ino());
+        for file in self.files.iter_mut().filter(|file| !file.is(place)) {
             file.left.get_or_insert(now);
         }
-        if self.files.back().is_none_or(|file| !file.is(&place)) {
+        if self.files.back().is_none_or(|file| !file.is(place)) {
             match Followed::open(&self.path) {
                 Ok(file) => self.files.push_back(file),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -243,10 +283,25 @@ impl Follower {
         Ok(())
     }
 
+    /// What stands before the place, at most so many whole records of it.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn before(&self, records: u32) -> io::Result<Vec<u8>> {
+        let Some(file) = self.files.back() else { return Ok(Vec::new()) };
+        let size = file.unit(self.unit)?.max(1) as u64;
+        let length = file.place.offset.min(size * u64::from(records));
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        let got = file.file.read_at(&mut bytes, file.place.offset - length)?;
+        bytes.truncate(got);
+        Ok(bytes)
+    }
+
     /// Where the newest file was read up to.
     #[must_use]
     pub fn place(&self) -> Option<Place> {
-        self.files.back().map(|file| file.place)
+        let file = self.files.back()?;
+        Some(Place { start: file.start(file.place.offset).ok()?, ..file.place })
     }
 }
 
@@ -257,8 +312,8 @@ impl Begun {
     }
 }
 
-/// Appends the next whole units; `false` if there is nothing whole.
-fn read_units(file: &mut Followed, unit: Unit, into: &mut Vec<u8>) -> io::Result<bool> {
+/// Appends the next whole units and gives the size of a record; `None` if there is nothing whole.
+fn read_units(file: &mut Followed, unit: Unit, into: &mut Vec<u8>) -> io::Result<Option<usize>> {
     let size = file.unit(unit)?;
     let mut chunk = vec![0; if size == 0 { CHUNK } else { CHUNK - CHUNK % size }];
     let got = file.file.read_at(&mut chunk, file.place.offset)?;
@@ -274,7 +329,7 @@ fn read_units(file: &mut Followed, unit: Unit, into: &mut Vec<u8>) -> io::Result
             file.place.offset += got as u64;
             file.in_line = true;
         }
-        return Ok(endless);
+        return Ok(endless.then_some(size));
     }
     file.place.offset += whole as u64;
     let mut from = 0;
@@ -282,7 +337,7 @@ fn read_units(file: &mut Followed, unit: Unit, into: &mut Vec<u8>) -> io::Result
         from = chunk.iter().position(|byte| *byte == b'\n').map_or(whole, |at| at + 1);
     }
     into.extend_from_slice(chunk.get(from..whole).unwrap_or_default());
-    Ok(true)
+    Ok(Some(size))
 }
 
 #[cfg(test)]

@@ -9,10 +9,19 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init, remove_watch};
+use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init, remove_watch};
 
 /// Notices that are taken off at once.
 const NOTICES: usize = 4096;
+
+/// What was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Something was written, or more.
+    pub any: bool,
+    /// A name appeared in a directory.
+    pub appeared: bool,
+}
 
 /// The files and directories that are watched. Readable when something changed.
 #[derive(Debug)]
@@ -62,17 +71,21 @@ impl Watches {
         Ok(())
     }
 
-    /// Takes off what has been told; `true` if there was something.
+    /// Takes off what has been told.
     ///
     /// # Errors
     /// Those of reading.
-    pub fn take(&mut self) -> io::Result<bool> {
+    pub fn take(&mut self) -> io::Result<Told> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = Reader::new(&self.fd, &mut buffer);
-        let mut told = false;
+        let mut told = Told::default();
         for _ in 0..NOTICES {
             match reader.next() {
-                Ok(_) => told = true,
+                Ok(event) => {
+                    let new = ReadFlags::CREATE | ReadFlags::MOVED_TO | ReadFlags::QUEUE_OVERFLOW;
+                    told.appeared |= event.events().intersects(new);
+                    told.any |= !event.events().contains(ReadFlags::IGNORED);
+                }
                 Err(rustix::io::Errno::AGAIN) => break,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -106,24 +119,30 @@ mod tests {
             watches.set([log.as_path(), missing.as_path()], [directory.path(), missing.as_path()]).unwrap();
         };
         set(&mut watches);
-        assert!(!watches.take().unwrap());
+        let (nothing, grown, appeared) =
+            (Told::default(), Told { any: true, appeared: false }, Told { any: true, appeared: true });
+        assert_eq!(watches.take().unwrap(), nothing);
         OpenOptions::new().append(true).open(&log).unwrap().write_all(b"x").unwrap();
-        assert!(watches.take().unwrap() && !watches.take().unwrap());
+        assert_eq!(watches.take().unwrap(), grown);
+        assert_eq!(watches.take().unwrap(), nothing);
         File::create(&other).unwrap();
-        assert!(watches.take().unwrap());
+        assert_eq!(watches.take().unwrap(), appeared);
         OpenOptions::new().append(true).open(&other).unwrap().write_all(b"x").unwrap();
-        assert!(!watches.take().unwrap());
+        assert_eq!(watches.take().unwrap(), nothing);
 
         // Rotation: the name is told, and after another look the new file is what is watched.
         rename(&log, &missing).unwrap();
         let mut fresh = File::create(&log).unwrap();
-        assert!(watches.take().unwrap());
+        assert_eq!(watches.take().unwrap(), appeared);
+        remove_file(&missing).unwrap();
         set(&mut watches);
+        watches.take().unwrap();
         fresh.write_all(b"y").unwrap();
-        assert!(watches.take().unwrap());
+        assert_eq!(watches.take().unwrap(), grown);
         remove_file(&log).unwrap();
         set(&mut watches);
         watches.take().unwrap();
-        assert!(!watches.take().unwrap());
+        fresh.write_all(b"z").unwrap();
+        assert_eq!(watches.take().unwrap(), nothing);
     }
 }

@@ -170,6 +170,8 @@ pub struct Journal<B> {
     array: u64,
     place: u64,
     passed: u64,
+    /// Running number of the last entry that was passed.
+    behind: u64,
     cache: HashMap<u64, Known>,
 }
 
@@ -179,8 +181,16 @@ impl<B: Bytes> Journal<B> {
     /// # Errors
     /// It is none, or of a newer format.
     pub fn open(bytes: B, query: Query) -> Result<Self, JournalError> {
-        let mut journal =
-            Self { bytes, query, header: Header::default(), array: 0, place: 0, passed: 0, cache: HashMap::new() };
+        let mut journal = Self {
+            bytes,
+            query,
+            header: Header::default(),
+            array: 0,
+            place: 0,
+            passed: 0,
+            behind: 0,
+            cache: HashMap::new(),
+        };
         journal.look()?;
         Ok(journal)
     }
@@ -195,6 +205,13 @@ impl<B: Bytes> Journal<B> {
     #[must_use]
     pub const fn bytes(&self) -> &B {
         &self.bytes
+    }
+
+    /// Running number of the last entry that was passed and could be read; 0 at the start. The header's may be that of an
+    /// entry that is still being written.
+    #[must_use]
+    pub const fn behind(&self) -> u64 {
+        self.behind
     }
 
     /// Reads the header again; `true` if there are entries that were not passed.
@@ -233,24 +250,41 @@ impl<B: Bytes> Journal<B> {
     /// # Errors
     /// The arrays are damaged: it then stands where it stood.
     pub fn skip_to(&mut self, sequence: u64) -> Result<(), JournalError> {
-        let (mut array, mut passed) = (self.header.arrays, 0);
+        self.skip(|number, _| number <= sequence)
+    }
+
+    /// Goes behind all entries up to this time, in microseconds since 1970.
+    ///
+    /// # Errors
+    /// As [`Journal::skip_to`].
+    pub fn skip_until(&mut self, time: i64) -> Result<(), JournalError> {
+        self.skip(|_, at| at <= time)
+    }
+
+    /// Goes behind the entries for which this holds; they are the first ones.
+    fn skip(&mut self, passes: impl Fn(u64, i64) -> bool) -> Result<(), JournalError> {
+        let (mut array, mut passed, mut behind) = (self.header.arrays, 0, 0);
         for _ in 0..ARRAYS {
             if array == 0 || passed >= self.header.entries {
-                (self.array, self.place, self.passed) = (array, 0, passed);
+                (self.array, self.place, self.passed, self.behind) = (array, 0, passed, behind);
                 return Ok(());
             }
             let (next, capacity) = self.array_at(array)?;
             let used = capacity.min(self.header.entries - passed);
-            // The first place in this array whose entry is behind the number.
+            // The first place in this array whose entry is not passed.
             let (mut low, mut high) = (0, used);
             while low < high {
                 let middle = low + (high - low) / 2;
-                let entry = self.listed(array, middle)?;
-                if self.number(entry)? <= sequence { low = middle + 1 } else { high = middle }
+                let (number, at) = self.stamp(self.listed(array, middle)?)?;
+                if passes(number, at) {
+                    (low, behind) = (middle + 1, number);
+                } else {
+                    high = middle;
+                }
             }
             passed += low;
             if low < used || next == 0 || used < capacity {
-                (self.array, self.place, self.passed) = (array, low, passed);
+                (self.array, self.place, self.passed, self.behind) = (array, low, passed, behind);
                 return Ok(());
             }
             array = next;
@@ -286,6 +320,12 @@ impl<B: Bytes> Journal<B> {
             }
         }
         Ok(None)
+    }
+
+    /// How many entries were not passed, as of the last look.
+    #[must_use]
+    pub const fn left(&self) -> u64 {
+        self.header.entries.saturating_sub(self.passed)
     }
 
     /// Whether entries are left that were not passed, as of the last look.
@@ -334,16 +374,18 @@ impl<B: Bytes> Journal<B> {
         Ok(if self.is_compact() { u32(&self.read::<4>(at)?, 0).into() } else { u64(&self.read::<8>(at)?, 0) })
     }
 
-    /// The running number of an entry.
-    fn number(&self, at: u64) -> Result<u64, JournalError> {
+    /// The running number and the time of an entry.
+    fn stamp(&self, at: u64) -> Result<(u64, i64), JournalError> {
         self.object(at, 3, 64)?;
-        Ok(u64(&self.read::<8>(at + 16)?, 0))
+        let raw: [u8; 16] = self.read(at + 16)?;
+        Ok((u64(&raw, 0), i64::try_from(u64(&raw, 8)).unwrap_or(i64::MAX)))
     }
 
     /// Reads an entry, if it is wanted.
     fn entry(&mut self, at: u64) -> Result<Option<Entry>, JournalError> {
         let (_, size) = self.object(at, 3, 64)?;
         let fixed: [u8; 48] = self.read(at + 16)?;
+        self.behind = u64(&fixed, 0);
         let width = if self.is_compact() { 4 } else { 16 };
         let mut items = [0; ITEMS * 16];
         let length = usize::try_from(size - 64).unwrap_or(usize::MAX).min(ITEMS * width);
@@ -371,7 +413,7 @@ impl<B: Bytes> Journal<B> {
             return Ok(None);
         }
         let at = i64::try_from(u64(&fixed, 8)).unwrap_or(i64::MAX);
-        Ok(Some(Entry { sequence: u64(&fixed, 0), at, hash: u64(&fixed, 40), fields }))
+        Ok(Some(Entry { sequence: self.behind, at, hash: u64(&fixed, 40), fields }))
     }
 
     /// What a data object is to the query.

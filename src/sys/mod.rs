@@ -13,6 +13,7 @@ pub mod hardening;
 pub mod host;
 pub mod inotify;
 pub mod journal;
+pub mod journal_files;
 pub mod netlink;
 pub mod notify;
 pub mod passwd;

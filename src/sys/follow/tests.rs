@@ -19,7 +19,7 @@ fn rest(follower: &mut Follower, now: Mono) -> (String, usize) {
     loop {
         match follower.read(now, &mut some).unwrap() {
             Got::Nothing => return (String::from_utf8(all).unwrap(), cuts),
-            Got::Some => all.append(&mut some),
+            Got::Some(_) => all.append(&mut some),
             Got::Cut => cuts += 1,
         }
     }
@@ -42,7 +42,7 @@ impl Log {
 
     fn follow(&self, place: Option<&Place>) -> (Follower, Begun) {
         let mut follower = Follower::new(self.path(), Unit::Line);
-        let begun = follower.begin(place, 1000, now(0)).unwrap();
+        let begun = follower.begin(place.map_or(From::End, From::Place), 1000, now(0)).unwrap();
         (follower, begun)
     }
 }
@@ -114,6 +114,11 @@ fn it_goes_on_where_it_was_left() {
     let (mut again, begun) = log.follow(Some(&place));
     assert_eq!((begun, rest(&mut again, now(1)).0.as_str()), (Begun::Resumed, "missed\nnewer\n"));
 
+    // The inode of a removed file is used again.
+    fs::remove_file(log.path()).unwrap();
+    append(&log.path(), "newer\n");
+    let reused = Place { inode: fs::metadata(log.path()).unwrap().ino(), ..place };
+    assert!(matches!(log.follow(Some(&reused)).1, Begun::Missing(_)));
     fs::remove_file(log.next_path()).unwrap();
     let (mut again, begun) = log.follow(Some(&place));
     assert!(matches!(begun, Begun::Missing(_)), "{begun:?}");
@@ -147,13 +152,16 @@ fn records_are_given_whole() {
     let log = Log::new();
     append(&log.path(), "aaabbbc");
     let mut follower = Follower::new(log.path(), Unit::Record(|_| 3));
-    follower.begin(None, 1000, now(0)).unwrap();
+    follower.begin(From::End, 1000, now(0)).unwrap();
     append(&log.path(), "ccd");
     assert_eq!(rest(&mut follower, now(1)).0, "ccc");
     let place = follower.place().unwrap();
     append(&log.path(), &"dd".repeat(10));
-    follower.begin(Some(&place), 6, now(1)).unwrap();
+    assert_eq!(follower.before(2).unwrap(), b"bbbccc");
+    follower.begin(From::Place(&place), 6, now(1)).unwrap();
     assert_eq!(rest(&mut follower, now(1)).0, "dddddd");
+    assert_eq!(follower.begin(From::Start, 1000, now(1)).unwrap(), Begun::Resumed);
+    assert_eq!(rest(&mut follower, now(1)).0, "aaabbbcccddddddddddddddddddddd");
 }
 
 proptest! {
@@ -163,7 +171,7 @@ proptest! {
         let log = Log::new();
         append(&log.path(), "");
         let mut follower = Follower::new(log.path(), Unit::Line);
-        follower.begin(None, u64::MAX, now(0)).unwrap();
+        follower.begin(From::End, u64::MAX, now(0)).unwrap();
         let (mut written, mut given, mut rotations) = (String::new(), String::new(), 0);
         for (step, length) in steps {
             match step {
@@ -180,7 +188,7 @@ proptest! {
                 }
                 _ => {
                     let place = follower.place().unwrap();
-                    follower.begin(Some(&place), u64::MAX, now(1)).unwrap();
+                    follower.begin(From::Place(&place), u64::MAX, now(1)).unwrap();
                 }
             }
         }

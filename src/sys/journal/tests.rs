@@ -53,8 +53,15 @@ fn it_goes_on_behind_any_number() {
             let mut journal = Journal::open(file, QUERY).unwrap();
             journal.skip_to(sequence).unwrap();
             assert_eq!(journal.has_more(), sequence < last, "{sequence}");
+            assert_eq!(journal.behind(), sequence.min(last));
             let wanted: Vec<_> = all.iter().filter(|entry| entry.sequence > sequence).cloned().collect();
             assert_eq!(rest(&mut journal), wanted, "{sequence}");
+        }
+        for entry in &all {
+            let mut journal = Journal::open(file, QUERY).unwrap();
+            journal.skip_until(entry.at).unwrap();
+            let wanted: Vec<_> = all.iter().filter(|other| other.at > entry.at).cloned().collect();
+            assert_eq!(rest(&mut journal), wanted);
         }
     }
 }
