@@ -7,7 +7,7 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use twinward::collect::logins::correlate::{Correlator, PENDING};
 use twinward::collect::logins::line_says;
-use twinward::collect::logins::sighting::Act;
+use twinward::collect::logins::sighting::{Act, Service};
 use twinward::model::time::Mono;
 
 fuzz_target!(|text: &str| {
@@ -17,7 +17,7 @@ fuzz_target!(|text: &str| {
     let (mut seen, mut told) = (0, 0);
     for line in text.lines() {
         let Some(sighting) = line_says(line, now, &zone) else { continue };
-        if sighting.said.act == Act::Success && line.contains("sshd") && !line.contains("pam_") {
+        if sighting.said.act == Act::Success && sighting.said.service == Service::Ssh {
             assert!(line.contains(": Accepted "), "only sshd's own word lets somebody in: {line}");
         }
         seen += 1;

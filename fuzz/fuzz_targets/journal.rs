@@ -14,7 +14,9 @@ fuzz_target!(|bytes: &[u8]| {
     while journal.has_more() && patience > 0 {
         let before = patience;
         match journal.next(&mut patience) {
-            Ok(Some(entry)) => drop(entries::read(&entry)),
+            Ok(Some(entry)) => {
+                let _ = entries::read(&entry);
+            }
             Ok(None) => {}
             Err(_) if patience == before => break,
             Err(_) => {}

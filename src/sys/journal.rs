@@ -250,7 +250,7 @@ impl<B: Bytes> Journal<B> {
     /// # Errors
     /// The arrays are damaged: it then stands where it stood.
     pub fn skip_to(&mut self, sequence: u64) -> Result<(), JournalError> {
-        self.skip(|number, _| number <= sequence)
+        self.skip_while(|number, _| number <= sequence)
     }
 
     /// Goes behind all entries up to this time, in microseconds since 1970.
@@ -258,11 +258,11 @@ impl<B: Bytes> Journal<B> {
     /// # Errors
     /// As [`Journal::skip_to`].
     pub fn skip_until(&mut self, time: i64) -> Result<(), JournalError> {
-        self.skip(|_, at| at <= time)
+        self.skip_while(|_, at| at <= time)
     }
 
     /// Goes behind the entries for which this holds; they are the first ones.
-    fn skip(&mut self, passes: impl Fn(u64, i64) -> bool) -> Result<(), JournalError> {
+    fn skip_while(&mut self, holds: impl Fn(u64, i64) -> bool) -> Result<(), JournalError> {
         let (mut array, mut passed, mut behind) = (self.header.arrays, 0, 0);
         for _ in 0..ARRAYS {
             if array == 0 || passed >= self.header.entries {
@@ -276,7 +276,7 @@ impl<B: Bytes> Journal<B> {
             while low < high {
                 let middle = low + (high - low) / 2;
                 let (number, at) = self.stamp(self.listed(array, middle)?)?;
-                if passes(number, at) {
+                if holds(number, at) {
                     (low, behind) = (middle + 1, number);
                 } else {
                     high = middle;
@@ -341,7 +341,7 @@ impl<B: Bytes> Journal<B> {
     /// Reads the header of an object; gives its flags and size.
     fn object(&self, at: u64, kind: u8, smallest: u64) -> Result<(u8, u64), JournalError> {
         let damaged = |what| JournalError::Damaged { at, what };
-        if at < self.header.size || at % 8 != 0 {
+        if at < self.header.size || !at.is_multiple_of(8) {
             return Err(damaged("no place for an object"));
         }
         let raw: [u8; 16] = self.read(at)?;

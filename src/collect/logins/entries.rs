@@ -15,47 +15,36 @@ pub const QUERY: Query = Query {
     wanted: |name| std::str::from_utf8(name).is_ok_and(|name| words::service(name).is_some()),
 };
 
-/// What an entry is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// Nothing about a sign-in, or nothing to be believed.
-    Nothing,
-    /// Something.
-    Seen(Sighting),
-    /// Its text is too long to be kept as it is: the journal has compressed it, and it cannot be read.
-    Compressed,
-}
+/// A text was too long to be kept as it is: the journal has compressed it, and it cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compressed;
 
-/// What an entry tells.
-#[must_use]
-pub fn read(entry: &Entry) -> Told {
-    let Some(program) = entry.text(0) else { return Told::Nothing };
+/// What an entry tells; `None` if nothing about a sign-in, or nothing to be believed.
+///
+/// # Errors
+/// It may tell of one and cannot be read.
+pub fn read(entry: &Entry) -> Result<Option<Sighting>, Compressed> {
+    let Some(program) = entry.text(0) else { return Ok(None) };
     let number = |place| entry.text(place).and_then(|text| text.parse::<u32>().ok());
     let (uid, executable) = (number(4), entry.text(5));
     let root = uid == Some(0);
     let genuine = executable.as_deref().map(|path| is_genuine(&program, path));
     if !root && genuine == Some(false) {
-        return Told::Nothing;
+        return Ok(None);
     }
     let Some(text) = entry.text(1) else {
         // PAM tells of sudo and su what a long command hides.
         let ssh = matches!(words::service(&program), Some(Service::Ssh | Service::Dropbear));
-        return if ssh && root { Told::Compressed } else { Told::Nothing };
+        return if ssh && root { Err(Compressed) } else { Ok(None) };
     };
     // Root may say for which process it speaks; that number is in auth.log too.
     let pid = if root { number(3).or(number(2)) } else { number(2) };
-    let Ok(at) = jiff::Timestamp::from_microsecond(entry.at) else { return Told::Nothing };
-    match words::read(&program, pid, &text) {
-        Some(said) => {
-            let said = Said {
-                executable: executable.filter(|_| genuine == Some(true)),
-                unverified: !root && genuine.is_none(),
-                ..said
-            };
-            Told::Seen(Sighting { at, coarse: false, origin: Origin::Journal, said })
-        }
-        None => Told::Nothing,
-    }
+    let Ok(at) = jiff::Timestamp::from_microsecond(entry.at) else { return Ok(None) };
+    Ok(words::read(&program, pid, &text).map(|said| {
+        let executable = executable.filter(|_| genuine == Some(true));
+        let said = Said { executable, unverified: !root && genuine.is_none(), ..said };
+        Sighting { at, coarse: false, origin: Origin::Journal, said }
+    }))
 }
 
 /// Whether this program of the system is the one that lets people in under that name.
@@ -82,7 +71,7 @@ mod tests {
     #[test]
     fn who_says_it_decides_whether_it_is_believed() {
         let told = |uid, executable| match read(&entry("sshd", ACCEPTED, uid, executable)) {
-            Told::Seen(sighting) => Some((sighting.said.unverified, sighting.said.executable)),
+            Ok(Some(sighting)) => Some((sighting.said.unverified, sighting.said.executable)),
             _ => None,
         };
         assert_eq!(told("0", None), Some((false, None)));
@@ -93,7 +82,7 @@ mod tests {
         assert_eq!(told("1000", Some("/usr/../tmp/sshd")), None);
         assert_eq!(told("1000", None), Some((true, None)));
         let sudo = "pi : TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/bin/ls";
-        assert!(matches!(read(&entry("sudo", sudo, "1000", Some("/usr/bin/sudo"))), Told::Seen(_)));
+        assert!(matches!(read(&entry("sudo", sudo, "1000", Some("/usr/bin/sudo"))), Ok(Some(_))));
     }
 
     #[test]
@@ -103,9 +92,9 @@ mod tests {
         let (mut seen, mut compressed) = (Vec::new(), 0);
         while let Some(entry) = journal.next(&mut 1000).unwrap() {
             match read(&entry) {
-                Told::Seen(sighting) => seen.push(sighting.said),
-                Told::Compressed => compressed += 1,
-                Told::Nothing => panic!("{entry:?}"),
+                Ok(Some(sighting)) => seen.push(sighting.said),
+                Err(Compressed) => compressed += 1,
+                Ok(None) => panic!("{entry:?}"),
             }
         }
         let brief: Vec<_> = seen.iter().map(|said| (said.act, said.pid, said.user.as_deref())).collect();

@@ -15,7 +15,7 @@
 //! acts; `SenderVerified` = `false`, if the journal could not tell whether the program is what it says it is.
 
 use crate::collect::logins::correlate::Attempt;
-use crate::collect::logins::sighting::{Act, Said, Service};
+use crate::collect::logins::sighting::{Act, Origin, Said, Service};
 use crate::model::payload::{ExtraDetails, Login, LoginResult, Port};
 use crate::sys::host::Host;
 use crate::sys::passwd::Passwd;
@@ -36,7 +36,7 @@ pub(super) fn make(attempt: &Attempt, host: &Host, users: &mut Passwd) -> Login 
             details.insert(key.to_owned(), value);
         }
     };
-    note("Source", Some(attempt.origins().map(|origin| origin.as_str()).collect::<Vec<_>>().join(",")));
+    note("Source", Some(attempt.origins().map(Origin::as_str).collect::<Vec<_>>().join(",")));
     note("Method", said.method.clone());
     note("Terminal", said.terminal.clone());
     note("RemoteHost", said.host.clone().filter(|_| said.address.is_none()));
@@ -92,7 +92,7 @@ fn executable(said: &Said, host: &Host) -> String {
 mod tests {
     use super::*;
     use crate::collect::logins::correlate::Correlator;
-    use crate::collect::logins::sighting::{Form, Origin, Sighting};
+    use crate::collect::logins::sighting::{Form, Sighting};
     use crate::model::time::Mono;
     use crate::sys::fixture;
 

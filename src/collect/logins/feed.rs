@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 
-use super::entries::{self, Told};
-use super::records::{self, Sessions};
+use super::entries::{self, Compressed};
+use super::records::{Refusals, Sessions};
 use super::sighting::{Origin, Sighting};
 use super::syslog;
 use super::words;
@@ -15,6 +15,7 @@ use crate::model::time::{Mono, Now};
 use crate::sys::follow::{Begun, Follower, From, Got, LINGER, Place, Unit};
 use crate::sys::journal::Journal;
 use crate::sys::journal_files::{self, Found};
+use crate::sys::passwd::Passwd;
 use crate::sys::utmp::{Layout, Record};
 
 /// Sightings that a feed keeps ready.
@@ -39,6 +40,7 @@ pub(super) struct Reading<'a> {
     /// What is missing, and whether anything was read.
     pub(super) missing: Vec<String>,
     pub(super) copies: &'a mut Copies,
+    pub(super) users: &'a mut Passwd,
 }
 
 /// Journal entries that were seen: the daemon copies them when it moves the journal from memory to disk.
@@ -64,7 +66,7 @@ impl Copies {
 enum Log {
     Lines(Follower),
     Wtmp(Follower, Sessions),
-    Btmp(Follower),
+    Btmp(Follower, Refusals),
     Journal(JournalFile),
 }
 
@@ -115,7 +117,7 @@ impl Feed {
                 }
                 Log::Wtmp(follower, sessions)
             }
-            Origin::Btmp => Log::Btmp(follower),
+            Origin::Btmp => Log::Btmp(follower, Refusals::default()),
             Origin::Journal | Origin::AuthLog => Log::Lines(follower),
         };
         Ok((Self::over(log, matches!(from, From::Start).then_some(since)), begun))
@@ -130,7 +132,7 @@ impl Feed {
     /// The path of the log, as it really stands.
     pub(super) fn path(&self) -> &Path {
         match &self.log {
-            Log::Lines(follower) | Log::Wtmp(follower, _) | Log::Btmp(follower) => follower.path(),
+            Log::Lines(follower) | Log::Wtmp(follower, _) | Log::Btmp(follower, _) => follower.path(),
             Log::Journal(file) => &file.path,
         }
     }
@@ -138,7 +140,7 @@ impl Feed {
     /// What may be read at a fixed path, and is.
     pub(super) fn is_open(&self) -> bool {
         match &self.log {
-            Log::Lines(follower) | Log::Wtmp(follower, _) | Log::Btmp(follower) => follower.is_open(),
+            Log::Lines(follower) | Log::Wtmp(follower, _) | Log::Btmp(follower, _) => follower.is_open(),
             Log::Journal(_) => true,
         }
     }
@@ -146,7 +148,7 @@ impl Feed {
     /// Where a fixed log was read up to.
     pub(super) fn place(&self) -> Option<Place> {
         match &self.log {
-            Log::Lines(follower) | Log::Wtmp(follower, _) | Log::Btmp(follower) => follower.place(),
+            Log::Lines(follower) | Log::Wtmp(follower, _) | Log::Btmp(follower, _) => follower.place(),
             Log::Journal(_) => None,
         }
     }
@@ -205,7 +207,7 @@ impl Feed {
                 self.moved |= file.journal.behind() != before;
                 fresh
             }
-            Log::Lines(follower) | Log::Wtmp(follower, _) | Log::Btmp(follower) => {
+            Log::Lines(follower) | Log::Wtmp(follower, _) | Log::Btmp(follower, _) => {
                 let mut bytes = Vec::new();
                 let size = read(follower, reading, &mut bytes);
                 self.more = size.is_some();
@@ -214,7 +216,9 @@ impl Feed {
                     Log::Wtmp(_, sessions) => {
                         records_in(&bytes, size).filter_map(|record| sessions.take(record)).collect()
                     }
-                    Log::Btmp(_) => records_in(&bytes, size).filter_map(|record| records::refused(&record)).collect(),
+                    Log::Btmp(_, refusals) => records_in(&bytes, size)
+                        .filter_map(|record| refusals.take(&record, |name| reading.users.id(name).is_some()))
+                        .collect(),
                     Log::Lines(_) | Log::Journal(_) => lines(&bytes, reading),
                 }
             }
@@ -284,9 +288,8 @@ impl JournalFile {
                 Ok(Some(entry)) => {
                     if !reading.copies.is_copy(entry.at, entry.hash) {
                         match entries::read(&entry) {
-                            Told::Seen(sighting) => seen.push(sighting),
-                            Told::Compressed => compressed = true,
-                            Told::Nothing => {}
+                            Ok(sighting) => seen.extend(sighting),
+                            Err(Compressed) => compressed = true,
                         }
                     }
                 }

@@ -1,16 +1,21 @@
 //! From the records of wtmp and btmp to sightings.
 //!
 //! A record of an end has the terminal and no user, so the open sessions are remembered, by terminal, with their user.
+//! sshd writes two records for a name that nobody has: one when it hears the name, one when a password is refused. So the
+//! first one of a process is no more than a [`Form::Probe`] if the local user database does not have the name.
+//!
 //! Windows of terminal programs (`tmux(…)`, `mosh [`, `:0` on a pseudo-terminal) write records of sessions too, but
 //! nobody signed in.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use super::sighting::{Act, Form, Origin, Said, Service, Sighting};
 use crate::sys::utmp::{Kind, Record};
 
 /// Sessions that are remembered, at most.
 const SESSIONS: usize = 512;
+/// Processes whose first record is remembered, at most.
+const HEARD: usize = 256;
 
 /// The sessions of wtmp that are open.
 #[derive(Debug, Default)]
@@ -41,10 +46,26 @@ impl Sessions {
     }
 }
 
-/// What a record of btmp says.
-#[must_use]
-pub fn refused(record: &Record) -> Option<Sighting> {
-    matches!(record.kind, Kind::Session | Kind::Prompt).then(|| sighting(record, Origin::Btmp, Act::Fail))
+/// The processes of sshd that were heard a name from which nobody has.
+#[derive(Debug, Default)]
+pub struct Refusals(VecDeque<u32>);
+
+impl Refusals {
+    /// Takes a record of btmp; `exists` tells whether the local user database has a name.
+    pub fn take(&mut self, record: &Record, exists: impl FnOnce(&str) -> bool) -> Option<Sighting> {
+        if !matches!(record.kind, Kind::Session | Kind::Prompt) {
+            return None;
+        }
+        let mut seen = sighting(record, Origin::Btmp, Act::Fail);
+        if seen.said.service == Service::Ssh && !self.0.contains(&record.pid) && !exists(&record.user) {
+            seen.said.form = Form::Probe;
+            if self.0.len() >= HEARD {
+                self.0.pop_front();
+            }
+            self.0.push_back(record.pid);
+        }
+        Some(seen)
+    }
 }
 
 fn is_window(record: &Record) -> bool {
@@ -99,10 +120,13 @@ mod tests {
 
     #[test]
     fn a_refused_attempt_has_what_is_known() {
-        let ssh = refused(&record(Kind::Prompt, "ssh:notty", "admin", "host.example")).unwrap();
-        assert_eq!((ssh.said.service, ssh.said.terminal), (Service::Ssh, None));
+        let mut refusals = Refusals::default();
+        let ssh = refusals.take(&record(Kind::Prompt, "ssh:notty", "pi", "host.example"), |_| true).unwrap();
+        assert_eq!((ssh.said.service, ssh.said.form, ssh.said.terminal), (Service::Ssh, Form::Record, None));
         assert_eq!(ssh.said.host.as_deref(), Some("host.example"));
-        let console = refused(&record(Kind::Prompt, "tty1", "UNKNOWN", "")).unwrap();
+        let mut unknown = || refusals.take(&record(Kind::Prompt, "ssh:notty", "x", ""), |_| false).unwrap().said.form;
+        assert_eq!([unknown(), unknown(), unknown()], [Form::Probe, Form::Record, Form::Record]);
+        let console = refusals.take(&record(Kind::Prompt, "tty1", "UNKNOWN", ""), |_| false).unwrap();
         assert_eq!((console.said.user, console.said.terminal.as_deref()), (None, Some("tty1")));
     }
 }

@@ -246,8 +246,14 @@ impl LoginSource {
     /// Reads what there is, the oldest first; `true` if more is at hand.
     fn turn(&mut self, now: Now, out: &mut Vec<Observation>, limit: usize) -> bool {
         let zone = self.clock.zone();
-        let mut reading =
-            Reading { now, zone: &zone, patience: PATIENCE, missing: Vec::new(), copies: &mut self.copies };
+        let mut reading = Reading {
+            now,
+            zone: &zone,
+            patience: PATIENCE,
+            missing: Vec::new(),
+            users: &mut self.users,
+            copies: &mut self.copies,
+        };
         let (mut told, mut more) = (Vec::new(), false);
         while told.len() < limit {
             let fronts: Result<Vec<_>, ()> = self.feeds.iter_mut().map(|feed| feed.front(&mut reading)).collect();

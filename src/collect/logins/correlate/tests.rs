@@ -88,6 +88,22 @@ fn three_wrong_passwords_on_one_connection_are_three_events() {
     assert_eq!(acts(&told_late(sightings)), [Fail; 3]);
 }
 
+/// sshd tells btmp of a name that nobody has when it hears it, and again when a password is refused.
+#[test]
+fn an_unknown_name_with_one_password_is_one_event() {
+    let first = Sighting { said: Said { form: Probe, ..btmp(812, "admin", 0).said }, ..btmp(812, "admin", 0) };
+    let sightings = [
+        first.clone(),
+        ssh(AuthLog, Fail, Probe, 812, "admin", 0),
+        ssh(AuthLog, Fail, Verdict, 812, "admin", 1800),
+        btmp(812, "admin", 1800),
+        ssh(AuthLog, Fail, Closing, 812, "admin", 1900),
+    ];
+    assert_eq!(acts(&told(sightings.clone())), [Fail]);
+    assert_eq!(acts(&told_late(sightings)), [Fail]);
+    assert_eq!(acts(&told([first, btmp(812, "admin", 1800)])), [Fail]);
+}
+
 #[test]
 fn a_connection_that_only_tried_is_one_event() {
     let sightings = |origin| {

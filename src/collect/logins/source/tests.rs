@@ -28,7 +28,9 @@ impl Machine {
     /// With these logs, empty.
     fn with(names: &[&str]) -> Self {
         let machine = Self::new();
-        names.iter().for_each(|name| machine.append(name, b""));
+        for name in names {
+            machine.append(name, b"");
+        }
         machine
     }
 

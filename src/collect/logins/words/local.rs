@@ -114,6 +114,7 @@ mod tests {
         })
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it stands beside what may be nothing")]
     fn wanted(act: Act, rest: [&str; 4]) -> Option<(Act, String, String, String, String)> {
         let [user, other, terminal, host] = rest.map(str::to_owned);
         Some((act, user, other, terminal, host))
