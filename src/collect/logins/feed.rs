@@ -223,6 +223,10 @@ impl Feed {
                 }
             }
         };
+        // PAM names a user who has no login name by the id alone, where the program has the name.
+        for said in fresh.iter_mut().map(|sighting| &mut sighting.said).filter(|said| said.user.is_none()) {
+            said.user = said.uid.and_then(|uid| reading.users.name(uid)).map(str::to_owned);
+        }
         if let Some(since) = self.since {
             fresh.retain(|sighting: &Sighting| sighting.at > since);
         }

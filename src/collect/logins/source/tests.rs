@@ -125,6 +125,19 @@ fn what_several_logs_tell_is_one_event() {
 }
 
 #[test]
+fn a_user_whom_pam_names_by_the_id_alone_is_the_one_that_sudo_names() {
+    let machine = Machine::with(&["auth.log"]);
+    crate::sys::files::write_atomic(&machine.root.path().join("etc/passwd"), b"pi:x:1000:1000::/:/bin/sh\n", 0o644)
+        .unwrap();
+    let mut source = machine.open();
+    machine.line("sudo: pi : TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/bin/ls");
+    machine.line("sudo: pam_unix(sudo:session): session opened for user root(uid=0) by (uid=1000)");
+    let (logins, _) = machine.drain(&mut source);
+    assert_eq!(brief(&logins), [("pi", "sudo", LoginResult::Success, "auth.log")]);
+    assert_eq!(logins[0].user_id.as_deref(), Some("1000"));
+}
+
+#[test]
 fn a_restart_loses_nothing_and_doubles_nothing() {
     let machine = Machine::with(&["auth.log", "wtmp", "btmp"]);
     let mut source = machine.open();
