@@ -213,7 +213,8 @@ fn capture(parts: &CaptureParts, desk: &Desk, ending: &mut Ending) -> Result<(),
     let what = CaptureChange::Opened { choice: source.choice().clone(), waker: source.waker() };
     let opened = clock.now().wall;
     if let Some(start) = ending.unwatched_since.replace(opened) {
-        unwatched(parts, source.choice().events().and(watched), start, opened)?;
+        let missed = source.choice().events().and(watched).without(source.resumed());
+        unwatched(parts, missed, start, opened)?;
     }
     // The agent may be gone already; the next send to the core notices.
     let _ = parts.news.blocking_send(CaptureNews { lane: ending.lane, what });
@@ -230,6 +231,10 @@ fn capture(parts: &CaptureParts, desk: &Desk, ending: &mut Ending) -> Result<(),
         if hand_on(parts, source.as_mut(), watched, Duration::ZERO)? < BATCH {
             break;
         }
+    }
+    let order = *desk.order();
+    if order.events.is_empty() {
+        obey(parts, source.as_mut(), order, &mut watched)?;
     }
     Ok(())
 }

@@ -58,7 +58,8 @@ impl Keeper {
     fn want(&mut self, wanted: EventSet, parts: &CaptureParts) {
         let now = parts.context.clock.now().wall;
         let changed = wanted != self.wanted;
-        if std::mem::replace(&mut self.off, wanted.is_empty()) && !self.off {
+        let was_off = std::mem::replace(&mut self.off, wanted.is_empty());
+        if was_off && !self.off {
             // From the moment it is wanted until the source is open, nothing is seen.
             self.gap_from.get_or_insert(now);
         }
@@ -70,7 +71,12 @@ impl Keeper {
             self.gap_from = None;
         }
         match &self.running {
-            Some(capture) if self.off => capture.stop(),
+            Some(capture) if self.off => {
+                // Switched off, and not only ended: it keeps nothing for later.
+                capture.want(wanted, now);
+                capture.stop();
+            }
+            None if self.off && !was_off => self.lane.forget(&parts.context),
             Some(capture) if changed => capture.want(wanted, now),
             None if !self.off && (changed || self.is_due()) => self.start(parts),
             Some(_) | None => {}

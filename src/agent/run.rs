@@ -86,7 +86,10 @@ impl Agent {
         ));
         let lanes = Lanes::new(
             CaptureParts {
-                context: SourceContext::new(&self.settings.collect, self.host, Arc::clone(&self.clock)),
+                context: SourceContext {
+                    state: Some(self.settings.storage.directory.clone()),
+                    ..SourceContext::new(&self.settings.collect, self.host, Arc::clone(&self.clock))
+                },
                 core: self.core.clone(),
                 news: news_sender,
                 wait: capture::wait_below(notify::watchdog_interval()),

@@ -129,7 +129,9 @@ impl Collect {
         let context = SourceContext { wanted, ..SourceContext::plain(host.clone(), Arc::clone(clock)) };
         let (source, health) = lane::open_for(&context, self.name)?;
         say(&format!("source: {} ({})", health.source, health.detail))?;
-        say_what_rights_add(host, &health)?;
+        if self.name != EventName::Login {
+            say_what_rights_add(host, &health)?;
+        }
         let total = run_until_done(source, self.name, self.follow, json, clock.zone())?;
         say(&format!("{} events seen, {} moments of loss", total.seen, total.losses))?;
         Ok(exit::OK)

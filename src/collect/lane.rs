@@ -3,12 +3,13 @@
 //! The first lane is the kernel's: the best of its sources that works here gives process starts, and whatever else it
 //! covers. Another lane is there for what that source does not see.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::process::{command_line, connector, poll};
 use super::redact::Redactor;
 use super::source::{Coverage, Source, SourceChoice, SourceError};
-use super::{audit, connections, ebpf};
+use super::{audit, connections, ebpf, logins};
 use crate::model::event::EventName;
 use crate::model::event_set::EventSet;
 use crate::model::health::CollectorHealth;
@@ -27,11 +28,13 @@ pub enum Lane {
     Connections,
     /// Ends of processes, if the first lane has audit, for which a record of each end is too dear.
     Ends,
+    /// Sign-ins, if the source of the first lane sees none.
+    Logins,
 }
 
 impl Lane {
     /// All lanes, the first one first.
-    pub const ALL: [Self; 3] = [Self::Kernel, Self::Connections, Self::Ends];
+    pub const ALL: [Self; 4] = [Self::Kernel, Self::Connections, Self::Ends, Self::Logins];
 
     /// The name of its thread.
     #[must_use]
@@ -40,6 +43,7 @@ impl Lane {
             Self::Kernel => "capture",
             Self::Connections => "connections",
             Self::Ends => "ends",
+            Self::Logins => "logins",
         }
     }
 
@@ -50,6 +54,15 @@ impl Lane {
             Self::Kernel => STREAMS,
             Self::Connections => EventSet::of(&[EventName::ConnectionCreate]),
             Self::Ends => EventSet::of(&[EventName::ProcessTerminate]),
+            Self::Logins => logins::EVENTS,
+        }
+    }
+
+    /// Forgets what a source of this lane keeps for its next start: nothing of it is wanted now.
+    pub fn forget(self, context: &SourceContext) {
+        match (self, &context.state) {
+            (Self::Logins, Some(directory)) => logins::forget(directory),
+            (Self::Logins | Self::Kernel | Self::Connections | Self::Ends, _) => {}
         }
     }
 }
@@ -77,6 +90,8 @@ pub struct SourceContext {
     pub loopback_connections: bool,
     /// `collect.command_line_bytes`: longest command line that is kept.
     pub command_line: usize,
+    /// The directory in which sources keep what outlives a restart, if they may.
+    pub state: Option<PathBuf>,
 }
 
 impl SourceContext {
@@ -96,6 +111,7 @@ impl SourceContext {
             redactor: Arc::new(redactor),
             command_line,
             loopback_connections: settings.loopback_connections,
+            state: None,
         }
     }
 
@@ -103,7 +119,7 @@ impl SourceContext {
     pub fn plain(host: Host, clock: Arc<dyn Clock>) -> Self {
         let redactor = Arc::new(Redactor::new([]));
         let command_line = command_line::LIMIT;
-        Self { wanted: Wanted::Auto, host, clock, redactor, command_line, loopback_connections: false }
+        Self { wanted: Wanted::Auto, host, clock, redactor, command_line, loopback_connections: false, state: None }
     }
 }
 
@@ -133,6 +149,8 @@ const CONNECTIONS: &[Candidate] =
 
 /// The sources of the lane for ends: beside audit only.
 const ENDS: &[Candidate] = &[Candidate { setting: Wanted::Audit, events: connector::EVENTS, open: connector::open }];
+/// The sources of the lane for sign-ins.
+const LOGINS: &[Candidate] = &[Candidate { setting: Wanted::Auto, events: logins::EVENTS, open: logins::open }];
 
 /// Opens the source of a lane for these events. May take one second, while the kernel is asked for the process
 /// connector.
@@ -145,6 +163,7 @@ pub fn open(lane: Lane, context: &SourceContext, events: EventSet) -> Result<Box
         Lane::Kernel => KERNEL,
         Lane::Connections => CONNECTIONS,
         Lane::Ends => ENDS,
+        Lane::Logins => LOGINS,
     };
     let mut tried = Vec::new();
     for candidate in candidates {

@@ -9,6 +9,7 @@ mod connections;
 mod ebpf;
 pub mod lane;
 mod listening_ports;
+pub mod logins;
 mod owners;
 mod process;
 pub mod redact;
@@ -28,6 +29,7 @@ pub const COLLECTORS: &[EventName] = &[
     EventName::Login,
     EventName::ListeningPorts,
     EventName::SystemInformation,
+    EventName::Login,
 ];
 
 /// Those of [`COLLECTORS`] that are snapshots.

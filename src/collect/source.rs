@@ -149,6 +149,12 @@ pub trait Source: Send {
     /// A way to end the drain that is going on, or the next one, from another thread.
     fn waker(&self) -> Waker;
 
+    /// The events of which it knows what happened since a source of its kind was last open, so that the time between is
+    /// no gap.
+    fn resumed(&self) -> EventSet {
+        EventSet::NONE
+    }
+
     /// Gives only these events from now on, as far as it covers them. What is not wanted is not watched in the kernel,
     /// where the kernel can tell them apart. A source that was just opened watches what it was opened for.
     ///

@@ -9,8 +9,12 @@ pub mod connections;
 pub mod files;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod follow;
 pub mod hardening;
 pub mod host;
+pub mod inotify;
+pub mod journal;
+pub mod journal_files;
 pub mod netlink;
 pub mod notify;
 pub mod passwd;
@@ -20,4 +24,5 @@ pub mod procfs;
 pub mod procnet;
 pub mod sock_diag;
 pub mod sockets;
+pub mod utmp;
 pub mod wake;

@@ -20,46 +20,51 @@ pub struct Passwd {
     host: Host,
     mark: Option<Mark>,
     names: HashMap<u32, Box<str>>,
+    ids: HashMap<Box<str>, u32>,
 }
 
 impl Passwd {
     /// The users of `host`; nothing is read yet.
     #[must_use]
     pub fn new(host: Host) -> Self {
-        Self { host, mark: None, names: HashMap::new() }
+        Self { host, mark: None, names: HashMap::new(), ids: HashMap::new() }
     }
 
     /// The name of a user id. If several names share it, the first one.
     pub fn name(&mut self, uid: u32) -> Option<&str> {
+        self.refresh();
+        self.names.get(&uid).map(AsRef::as_ref)
+    }
+
+    /// The id of the user with this name.
+    pub fn id(&mut self, name: &str) -> Option<u32> {
+        self.refresh();
+        self.ids.get(name).copied()
+    }
+
+    fn refresh(&mut self) {
         let meta = fs::metadata(self.host.path(PATH)).ok();
         let mark = meta.map(|m| (m.mtime(), m.mtime_nsec(), m.len(), m.ino()));
         if mark != self.mark {
             self.mark = mark;
             let text = self.host.read_text(PATH, BYTES).unwrap_or_default();
-            self.names = parse(&text);
+            (self.names, self.ids) = parse(&text);
         }
-        self.names.get(&uid).map(AsRef::as_ref)
-    }
-
-    /// The user id of a name.
-    pub fn id(&mut self, name: &str) -> Option<u32> {
-        // Reads the file again if it changed.
-        self.name(0);
-        self.names.iter().find(|(_, known)| known.as_ref() == name).map(|(uid, _)| *uid)
     }
 }
 
-fn parse(text: &str) -> HashMap<u32, Box<str>> {
-    let mut names = HashMap::new();
+fn parse(text: &str) -> (HashMap<u32, Box<str>>, HashMap<Box<str>, u32>) {
+    let (mut names, mut ids) = (HashMap::new(), HashMap::new());
     for line in text.lines().take(USERS) {
         let mut fields = line.split(':');
         if let (Some(name), Some(uid)) = (fields.next(), fields.nth(1).and_then(|f| f.parse().ok()))
             && !name.is_empty()
         {
             names.entry(uid).or_insert_with(|| name.into());
+            ids.entry(name.into()).or_insert(uid);
         }
     }
-    names
+    (names, ids)
 }
 
 #[cfg(test)]
@@ -80,5 +85,6 @@ mod tests {
         assert_eq!((passwd.id("root"), passwd.id("pi")), (Some(0), None));
         write_atomic(&path, b"root:x:0:0::/root:/bin/sh\npi:x:1000:1000::/home/pi:/bin/sh\n", 0o644).unwrap();
         assert_eq!(passwd.name(1000), Some("pi"));
+        assert_eq!((passwd.id("pi"), passwd.id("toor")), (Some(1000), None));
     }
 }

@@ -4,14 +4,14 @@ use jiff::tz::TimeZone;
 
 use crate::cli::output;
 use crate::model::event::{EventName, Observation};
-use crate::model::payload::{ConnectionCreate, Direction, LoginResult, Payload, ProcessCreate};
+use crate::model::payload::{ConnectionCreate, Direction, Login, LoginResult, Payload, ProcessCreate};
 
 /// The heading above the lines of this event.
 pub(super) fn heading(name: EventName) -> String {
     match name {
         EventName::ProcessTerminate => ended("TIME", "PID", "STATUS", "PROGRAM"),
         EventName::ConnectionCreate => connection("TIME", "PID", "PROTO", "FROM", "TO", "PROGRAM"),
-        EventName::Login => login("TIME", "PID", "RESULT", "USER", "FROM", "OPERATION"),
+        EventName::Login => login("TIME", "RESULT", "USER", "FROM", "OPERATION", "PROGRAM"),
         _ => started("TIME", "PID", "PPID", "USER", "COMMAND"),
     }
 }
@@ -37,12 +37,18 @@ pub(super) fn row(observation: &Observation, zone: &TimeZone) -> Option<String> 
             connection(time, &pid, &seen.protocol, &from, &to, known(&seen.executable))
         }
         Payload::Login(seen) => {
-            let result = if seen.result == LoginResult::Success { "success" } else { "fail" };
-            let from = seen.remote_address.map_or_else(|| "local".to_owned(), |address| address.to_string());
-            login(time, &seen.process_id.to_string(), result, &seen.user_name, &from, &seen.operation)
+            let result = if seen.result == LoginResult::Success { "Success" } else { "Fail" };
+            login(time, result, &seen.user_name, &place(seen), &seen.operation, known(&seen.executable))
         }
         _ => return None,
     })
+}
+
+/// Where a sign-in came from: the other machine, else the terminal.
+fn place(seen: &Login) -> String {
+    let detail = |key: &str| seen.extra_details.get(key).cloned();
+    let address = seen.remote_address.map(|address| address.to_string());
+    address.or_else(|| detail("RemoteHost")).or_else(|| detail("Terminal")).unwrap_or_else(|| "?".to_owned())
 }
 
 /// Who opened the connection, and to whom.
@@ -83,13 +89,13 @@ fn ended(time: &str, pid: &str, status: &str, program: &str) -> String {
     format!("{time:<12}  {pid:>7}  {status:>6}  {}", output::printable(program))
 }
 
-fn login(time: &str, pid: &str, result: &str, user: &str, from: &str, operation: &str) -> String {
-    let (user, operation) = (output::printable(user), output::printable(operation));
-    format!("{time:<12}  {pid:>7}  {result:<7}  {user:<12}  {from:<24}  {operation}")
-}
-
 fn connection(time: &str, pid: &str, protocol: &str, from: &str, to: &str, program: &str) -> String {
     format!("{time:<12}  {pid:>7}  {protocol:<5}  {from:<24}  {to:<24}  {}", output::printable(program))
+}
+
+fn login(time: &str, result: &str, user: &str, from: &str, operation: &str, program: &str) -> String {
+    let [user, from, operation, program] = [user, from, operation, program].map(output::printable);
+    format!("{time:<12}  {result:<7}  {user:<12}  {from:<24}  {operation:<20}  {program}")
 }
 
 #[cfg(test)]
@@ -126,17 +132,33 @@ mod tests {
             command_line: None,
             extra_details: ExtraDetails::new(),
         };
+        let login = Login {
+            process_id: 812,
+            user_id: None,
+            user_name: "a\nb".into(),
+            operation: "ssh:password".into(),
+            executable: "/usr/sbin/sshd".into(),
+            remote_address: None,
+            remote_port: None,
+            local_port: None,
+            result: LoginResult::Fail,
+            extra_details: ExtraDetails::from([("Terminal".into(), "tty1".into())]),
+        };
         let lines = [
             heading(EventName::ProcessTerminate),
             shown(Payload::ProcessTerminate(ended)),
             heading(EventName::ConnectionCreate),
             shown(Payload::ConnectionCreate(connection)),
+            heading(EventName::Login),
+            shown(Payload::Login(login)),
         ];
         insta::assert_snapshot!(lines.join("\n"), @r"
         TIME              PID  STATUS  PROGRAM
         09:30:00.250        7     137  ?
         TIME              PID  PROTO  FROM                      TO                        PROGRAM
         09:30:00.250        ?  tcp    [2001:db8::7]:40000       ?:22                      /usr/sbin/sshd\u{1b}
+        TIME          RESULT   USER          FROM                      OPERATION             PROGRAM
+        09:30:00.250  Fail     a\nb          tty1                      ssh:password          /usr/sbin/sshd
         ");
     }
 }
