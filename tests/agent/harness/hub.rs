@@ -74,6 +74,8 @@ impl Hub {
             ("highPriorityMessageFrequency", "PT1S"),
             ("lowPriorityMessageFrequency", "PT1S"),
             ("eventPriorityProcessCreate", "Off"),
+            ("eventPriorityProcessTerminate", "Off"),
+            ("eventPriorityConnectionCreate", "Off"),
             ("eventPriorityListeningPorts", "Off"),
         ] {
             object.insert(key.to_owned(), json!({ "value": value }));

@@ -43,8 +43,8 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: i
 /// How many hits an event stands for. A list that was split counts with its first part only.
 pub fn hits(event: &Value) -> u64 {
     let items = event["Payload"].as_array().map_or(&[][..], Vec::as_slice);
-    if event["Name"] == "ProcessCreate" {
-        return items[0]["ExtraDetails"]["HitCount"].as_str().map_or(1, |text| text.parse().unwrap());
+    if let Some(count) = items.first().and_then(|item| item["ExtraDetails"]["HitCount"].as_str()) {
+        return count.parse().unwrap();
     }
     let parts: Vec<&str> = items.iter().filter_map(|item| item["ExtraDetails"]["Part"].as_str()).collect();
     u64::from(parts.is_empty() || parts.contains(&"1"))
