@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::error::Lane;
 use crate::model::time::Mono;
 
-/// First ceiling and cap of the normal lane; a wait is drawn from zero to the ceiling (full jitter), so a fleet that
-/// lost its hub together does not come back together.
+/// First ceiling and cap of the normal lane; a wait is drawn from one millisecond to the ceiling (full jitter), so a fleet
+/// that lost its hub together does not come back together. It is never zero: that is a link that is renewed on purpose.
 const NORMAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 /// First ceiling and cap of the slow lane; a wait is at least half the ceiling, because trying sooner helps nobody.
 const SLOW: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(300));
@@ -52,7 +52,7 @@ impl Backoff {
         }
         self.lane = lane;
         let wait = match lane {
-            Lane::Normal => draw(&mut self.random, ceiling(NORMAL, self.failures), 0),
+            Lane::Normal => draw(&mut self.random, ceiling(NORMAL, self.failures), 1),
             Lane::Slow => draw_half(&mut self.random, ceiling(SLOW, self.failures)),
         };
         self.failures = self.failures.saturating_add(1);
@@ -152,6 +152,11 @@ mod tests {
             assert!(wait >= Duration::from_secs(30) && wait <= Duration::from_secs(300), "{wait:?}");
         }
         assert!(backoff.down(at(0), Lane::Normal) <= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_lost_link_is_never_taken_for_a_renewed_one() {
+        assert!((0..20_000).all(|seed| !Backoff::new(seed).down(at(0), Lane::Normal).is_zero()));
     }
 
     #[test]
