@@ -1,7 +1,7 @@
 //! Sign-ins without audit: from the logs that programs write about them. `event.rs` says what an event holds.
 //!
 //! Read are, whichever exist, the systemd journal, `/var/log/auth.log`, `/var/log/secure`, `/var/log/wtmp` and
-//! `/var/log/btmp` ([`source`]). Each line, record or entry becomes a [`sighting`]; [`correlate`] makes one attempt of
+//! `/var/log/btmp` (`source.rs`). Each line, record or entry becomes a [`sighting`]; [`correlate`] makes one attempt of
 //! what several say.
 
 pub mod correlate;
