@@ -20,12 +20,17 @@
 //! takes no lock. A file may still be damaged or made to harm: each read is bounded, arrays must lead forward, and an
 //! entry that cannot be read is an error of its own, after which the next one is read.
 
+mod bytes;
+mod query;
+
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use thiserror::Error;
+
+pub use bytes::Bytes;
+use query::Known;
+pub use query::{Entry, Query};
 
 /// Flags that are understood.
 const KNOWN_FLAGS: u32 = 0b1_1111;
@@ -41,41 +46,6 @@ const CACHE: usize = 1024;
 const CACHED: usize = 128;
 /// Arrays that are gone through to find a place; they double in size, so this is more than any file has.
 const ARRAYS: usize = 4096;
-
-/// Where the bytes come from.
-pub trait Bytes {
-    /// Fills `into` from `offset` on; gives less at the end.
-    ///
-    /// # Errors
-    /// Those of reading.
-    fn at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize>;
-}
-
-impl Bytes for File {
-    fn at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-        let mut got = 0;
-        while let Some(rest) = into.get_mut(got..).filter(|rest| !rest.is_empty()) {
-            match self.read_at(rest, offset.saturating_add(got as u64)) {
-                Ok(0) => break,
-                Ok(count) => got += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(got)
-    }
-}
-
-impl Bytes for &[u8] {
-    fn at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-        let rest = usize::try_from(offset).ok().and_then(|offset| self.get(offset..)).unwrap_or_default();
-        let count = rest.len().min(into.len());
-        if let (Some(to), Some(from)) = (into.get_mut(..count), rest.get(..count)) {
-            to.copy_from_slice(from);
-        }
-        Ok(count)
-    }
-}
 
 /// Why a file or an entry is not read.
 #[derive(Debug, Error)]
@@ -117,48 +87,6 @@ pub struct Header {
     flags: u32,
     arrays: u64,
     size: u64,
-}
-
-/// An entry that has what was asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
-    /// Its running number.
-    pub sequence: u64,
-    /// When the daemon received it, in microseconds since 1970.
-    pub at: i64,
-    /// Hash of the whole: a copy in another file has the same.
-    pub hash: u64,
-    /// The fields that were asked for, in the order in which they were; the first one of a name that occurs twice.
-    pub fields: Vec<Option<Vec<u8>>>,
-}
-
-impl Entry {
-    /// The text of the field that was asked for at this place; bytes that are not UTF-8 become U+FFFD.
-    #[must_use]
-    pub fn text(&self, place: usize) -> Option<String> {
-        let bytes = self.fields.get(place)?.as_ref()?;
-        Some(String::from_utf8_lossy(bytes).into_owned())
-    }
-}
-
-/// Which entries are wanted, and what of them.
-#[derive(Clone, Copy)]
-pub struct Query {
-    /// The fields, at most 16. The first one decides whether the entry is wanted.
-    pub fields: &'static [&'static str],
-    /// Whether this value of the first field makes an entry wanted.
-    pub wanted: fn(&[u8]) -> bool,
-}
-
-/// What a data object is to the query.
-#[derive(Clone, Debug)]
-enum Known {
-    /// Nothing.
-    Nothing,
-    /// The first field, with a value that is not wanted.
-    Unwanted,
-    /// A field that was asked for.
-    Field(usize, Box<[u8]>),
 }
 
 /// A journal file, read from a place on.
@@ -443,21 +371,6 @@ impl<B: Bytes> Journal<B> {
             return Err(JournalError::Damaged { at, what: "it lies beyond the end" });
         }
         Ok(raw)
-    }
-}
-
-impl Query {
-    fn judge(&self, data: &[u8]) -> Known {
-        let found = self
-            .fields
-            .iter()
-            .enumerate()
-            .find_map(|(place, name)| Some((place, data.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?)));
-        match found {
-            None => Known::Nothing,
-            Some((0, value)) if !(self.wanted)(value) => Known::Unwanted,
-            Some((place, value)) => Known::Field(place, value.into()),
-        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! Idle, it waits for inotify and runs no timer. What is written wakes it once, and after [`SETTLE`] it reads all logs in
 //! the order of their times.
 
+mod opening;
+
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -24,16 +26,14 @@ use crate::model::event_set::EventSet;
 use crate::model::payload::Payload;
 use crate::model::time::{Mono, Now, Timestamp};
 use crate::sys::clock::Clock;
-use crate::sys::follow::{Begun, From};
 use crate::sys::host::Host;
 use crate::sys::inotify::Watches;
-use crate::sys::journal::JournalError;
-use crate::sys::journal_files::{self, Found};
+use crate::sys::journal_files;
 use crate::sys::passwd::Passwd;
 use crate::sys::wake::{WakeFlag, Waker, Woken};
 
 /// The logs at fixed paths.
-pub(super) const FIXED: [(Origin, &str); 4] = [
+const FIXED: [(Origin, &str); 4] = [
     (Origin::AuthLog, "/var/log/auth.log"),
     (Origin::AuthLog, "/var/log/secure"),
     (Origin::Wtmp, "/var/log/wtmp"),
@@ -53,8 +53,6 @@ const SAVE: Duration = Duration::from_secs(10);
 const SAVE_PLACES: Duration = Duration::from_secs(3600);
 /// Lines, records and entries that are looked at in one turn.
 const PATIENCE: usize = 4096;
-/// Entries of a journal file that are read of what was written while nobody looked.
-const CATCH_UP_ENTRIES: u64 = 50_000;
 
 /// See the top of the file.
 pub(super) struct LoginSource {
@@ -121,90 +119,6 @@ impl LoginSource {
         source.choice = health::choice(&source.readable(), &why_not, source.watches.is_some())?;
         source.scan(now);
         Ok(source)
-    }
-
-    /// Opens the logs at fixed paths; says which cannot be read.
-    fn open_fixed(&mut self, kept: Option<&State>, now: Now) -> Vec<String> {
-        let mut why_not = Vec::new();
-        for (origin, path) in FIXED {
-            let from = match kept {
-                None => From::End,
-                // It appeared since then.
-                Some(kept) => kept.files.get(path).map_or(From::Start, From::Place),
-            };
-            match Feed::fixed(origin, self.host.path(path), from, self.since.utc, now.mono) {
-                Ok((feed, begun)) => {
-                    if let Begun::Missing(what) = begun {
-                        self.missing.push(format!("{path}: {what}"));
-                    }
-                    self.feeds.push(feed);
-                }
-                Err(error) => why_not.push(format!("{path}: {error}")),
-            }
-        }
-        why_not
-    }
-
-    /// Opens the journal: at its end, or where it was left, archives included.
-    fn open_journals(&mut self, kept: Option<&State>, now: Now) -> Vec<String> {
-        let found = match journal_files::find(&self.host) {
-            Ok(found) => found,
-            Err(error) => return vec![format!("the journal: {error}")],
-        };
-        for found in found {
-            if found.active || kept.is_some() {
-                self.open_journal(found, kept, now);
-            }
-        }
-        self.refused.iter().take(2).map(|(path, why)| format!("{}: {why}", path.display())).collect()
-    }
-
-    fn open_journal(&mut self, found: Found, kept: Option<&State>, now: Now) {
-        let path = found.path.clone();
-        match self.place_journal(found, kept, now) {
-            Ok(Some(feed)) => {
-                self.refused.remove(&path);
-                self.feeds.push(feed);
-            }
-            Ok(None) => {}
-            Err(error) => {
-                self.refused.insert(path, error.to_string());
-            }
-        }
-    }
-
-    fn place_journal(&mut self, found: Found, kept: Option<&State>, now: Now) -> Result<Option<Feed>, JournalError> {
-        let mut journal = journal_files::open(&found.path, QUERY)?;
-        let header = *journal.header();
-        let Some(kept) = kept else {
-            journal.skip_to(u64::MAX)?;
-            return Ok(Some(Feed::journal(found, journal, None, now.mono)));
-        };
-        match kept.journals.get(&format!("{:032x}", header.id)) {
-            Some(sequence) => journal.skip_to(*sequence)?,
-            None => journal.skip_until(self.since.utc.as_microsecond())?,
-        }
-        if !found.active && !journal.has_more() {
-            return Ok(None);
-        }
-        if journal.left() > CATCH_UP_ENTRIES {
-            journal.skip_to(header.last.saturating_sub(CATCH_UP_ENTRIES))?;
-            self.missing.push(format!("{}: more was written than is read at once", found.path.display()));
-        }
-        Ok(Some(Feed::journal(found, journal, None, now.mono)))
-    }
-
-    /// The paths that are read, as they stand on the machine.
-    fn readable(&self) -> Vec<(Origin, PathBuf)> {
-        let journals = self.feeds.iter().filter(|feed| feed.sequence().is_some());
-        let journals = journals.filter_map(|feed| Some((Origin::Journal, feed.path().parent()?.to_owned())));
-        let fixed = FIXED.iter().filter_map(|(origin, path)| {
-            let path = self.host.path(path);
-            self.feeds.iter().any(|feed| feed.path() == path && feed.is_open()).then_some((*origin, path))
-        });
-        let mut all: Vec<_> = journals.chain(fixed).collect();
-        all.dedup();
-        all
     }
 
     /// Looks which files there are now.
