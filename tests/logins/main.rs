@@ -12,8 +12,9 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use machine::{Machine, PASSWORD, RIGHT, UID, USER};
 use twinward::collect::Source;
-use twinward::collect::lane::{self, SourceContext};
+use twinward::collect::lane::{self, Lane, SourceContext};
 use twinward::model::event::{Event, EventName, Observation};
+use twinward::model::event_set::EventSet;
 use twinward::model::ids::{AgentId, EventId};
 use twinward::model::message::MessageRoot;
 use twinward::model::payload::{Login, LoginResult, Payload};
@@ -23,7 +24,8 @@ use twinward::sys::host::Host;
 fn source(machine: &Machine) -> Box<dyn Source> {
     let clock = Arc::new(SystemClock::new(jiff::Timestamp::UNIX_EPOCH));
     let context = SourceContext::plain(Host::rooted(machine.root.path()), clock);
-    lane::open_for(&context, EventName::Login).unwrap().0
+    // Also where the first lane has a source that sees sign-ins.
+    lane::open(Lane::Logins, &context, EventSet::of(&[EventName::Login])).unwrap()
 }
 
 /// Everything up to and with a refused user of the name `end`, which the caller has just tried.
