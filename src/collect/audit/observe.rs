@@ -1,14 +1,14 @@
 //! From what audit tells to an observation.
 //!
 //! `ExtraDetails` of a start: `CommandLineSource` is `audit`; what [`CommandLine::describe`] says about the line, and
-//! `CommandLineCut` also if records of it are missing; `AuditLoginUserId`, the user who signed in, whoever it became
-//! since, and `SessionId`, the number of that sign-in, if a person started it; `Architecture` for a 32-bit program on a
+//! `CommandLineCut` also if records of it are missing; `AuditUserId`, the user who signed in, whoever it became since,
+//! and `AuditSessionId`, the number of that sign-in, if a person started it; `Architecture` for a 32-bit program on a
 //! 64-bit machine; `ExecutableDeleted` if the file was removed.
 //!
 //! Of a connection the same, and `InProgress` if the program did not wait for the outcome, which may yet be a refusal;
 //! `ProtocolAssumed` if the socket was gone before it could be looked at. The kernel gives 128 bytes of the command line.
 //!
-//! Of a sign-in `AuditLoginUserId` and `SessionId`, which before the session is open are those of who asks for it, and
+//! Of a sign-in `AuditUserId` and `AuditSessionId`, which before the session is open are those of who asks for it, and
 //! `Terminal`. Its end is told as one with the operation `logout`.
 
 use std::time::Duration;
@@ -134,7 +134,7 @@ impl Observer {
 }
 
 fn session(login_uid: Option<u32>, session: Option<u32>) -> ExtraDetails {
-    let known = [("AuditLoginUserId", login_uid), ("SessionId", session)];
+    let known = [("AuditUserId", login_uid), ("AuditSessionId", session)];
     known.into_iter().filter_map(|(key, number)| Some((key.to_owned(), number?.to_string()))).collect()
 }
 
@@ -205,11 +205,11 @@ mod tests {
         let details: Vec<_> = start.extra_details.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let expected = [
             "Architecture=arm",
-            "AuditLoginUserId=1000",
+            "AuditSessionId=3",
+            "AuditUserId=1000",
             "CommandLineSource=audit",
             "ExecutableDeleted=true",
             "SecretsMasked=1",
-            "SessionId=3",
         ];
         assert_eq!(details, expected);
     }
@@ -258,7 +258,10 @@ mod tests {
         let seen = login(Outcome::Fail, said.clone());
         assert_eq!((seen.user_name.as_str(), seen.user_id.as_deref()), ("pi", Some("1000")));
         assert_eq!((seen.operation.as_str(), seen.result), ("login", LoginResult::Fail));
-        assert_eq!((seen.extra_details["Terminal"].as_str(), seen.extra_details["SessionId"].as_str()), ("tty1", "3"));
+        assert_eq!(
+            (seen.extra_details["Terminal"].as_str(), seen.extra_details["AuditSessionId"].as_str()),
+            ("tty1", "3")
+        );
         let named = |name: &str| Said { id: None, account: Some(name.to_owned()), ..said.clone() };
         assert_eq!(login(Outcome::Success, named("pi")).user_id.as_deref(), Some("1000"));
         let stranger = login(Outcome::Logout, named("stranger"));
