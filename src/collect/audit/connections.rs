@@ -108,14 +108,26 @@ impl Resolver {
         let socket = |c: &Connection| procfs::socket_inode_of(host, c.caller.pid, c.descriptor?);
         let with_inodes: Vec<_> = connections.into_iter().map(|c| (socket(&c), c)).collect();
         let table = self.look(&with_inodes, clock);
-        // A resolver that tries out an address, and then the connection, may have had the same descriptor: the last
-        // call with a socket is the one that it was opened for.
-        let mut told = HashSet::new();
-        let mut resolved: Vec<_> = with_inodes
+        self.told(with_inodes, &table)
+    }
+
+    /// Puts each connection together with the socket that its descriptor is now.
+    fn told(&self, connections: Vec<(Option<u64>, Connection)>, table: &Table) -> Vec<Resolved> {
+        let mut seen = HashSet::new();
+        let mut resolved: Vec<_> = connections
             .into_iter()
             .rev()
-            .filter(|(inode, connection)| inode.is_none_or(|inode| told.insert((connection.caller.pid, inode))))
-            .filter_map(|(inode, connection)| join(connection, inode, &table))
+            .filter_map(|(inode, connection)| {
+                let again = inode.is_some_and(|inode| !seen.insert((connection.caller.pid, inode)));
+                if !again {
+                    return join(connection, inode, table);
+                }
+                // TCP connects once: an earlier call with this descriptor was about a socket that is gone. A datagram
+                // socket is connected again and again by name resolution, which tries out addresses: the last call
+                // with it is the one that it was opened for.
+                let datagrams = inode.and_then(|inode| table.by_inode.get(&inode)).is_some_and(|socket| !socket.tcp);
+                if datagrams { None } else { join(connection, None, table) }
+            })
             .filter(|resolved| self.tells(&resolved.peer))
             .collect();
         resolved.reverse();
@@ -241,16 +253,20 @@ mod tests {
         assert_eq!(times.get(), 3);
     }
 
+    /// Two calls with one descriptor, whose socket is now this.
+    fn twice(socket: Connected) -> Vec<(u16, bool)> {
+        let both = [Some("192.0.2.66:80"), Some("192.0.2.66:443")].map(|peer| (Some(4), connection(peer, false)));
+        let mut table = Table::default();
+        table.add(vec![socket]);
+        let told = Resolver::new(false).told(both.into(), &table);
+        told.iter().map(|resolved| (resolved.peer.port(), resolved.local.is_some())).collect()
+    }
+
     #[test]
-    fn a_socket_is_told_once() {
-        let root = tempfile::tempdir().unwrap();
-        let host = Host::rooted(root.path());
-        let directory = root.path().join("proc/7/fd");
-        std::fs::create_dir_all(&directory).unwrap();
-        std::os::unix::fs::symlink("socket:[4]", directory.join("3")).unwrap();
-        let both = vec![connection(Some("192.0.2.66:80"), false), connection(Some("192.0.2.66:443"), false)];
-        let told = Resolver::new(false).resolve(&host, both, &Mono::default);
-        let peers: Vec<_> = told.iter().map(|resolved| resolved.peer.port()).collect();
-        assert_eq!(peers, [443]);
+    fn a_descriptor_that_is_used_again_is_another_connection_unless_it_is_of_datagrams() {
+        assert_eq!(twice(socket(true, "192.0.2.66:443", 4)), [(80, false), (443, true)]);
+        assert_eq!(twice(socket(false, "192.0.2.66:443", 4)), [(443, true)]);
+        // Not in the table: whether it is one socket is not known, and nothing is left out.
+        assert_eq!(twice(socket(true, "192.0.2.66:443", 0)), [(80, false), (443, false)]);
     }
 }
