@@ -157,12 +157,17 @@ impl Names {
 
     /// `-password`, `--db-password`: an option whose value stands behind it.
     fn is_secret_option(&self, word: &str) -> bool {
-        word.starts_with('-') && self.is_secret(word.trim_start_matches('-'))
+        word.starts_with('-') && word.chars().all(is_name) && self.is_secret(word.trim_start_matches('-'))
     }
 
     /// `name=value`, `name: value`, `"name":"value"`.
     fn pairs(&self, text: &str, ranges: &mut Vec<Range<usize>>) {
+        let mut covered = 0;
         for (at, mark) in text.match_indices(['=', ':']) {
+            // A value that holds names itself ends where they do: each byte is looked at once.
+            if at + 1 < covered {
+                continue;
+            }
             let before = text.get(..at).unwrap_or_default();
             let before = before.strip_suffix(['"', '\'']).unwrap_or(before);
             let start = before.rfind(|c: char| !is_name(c)).map_or(0, |i| i + len_at(before, i));
@@ -182,6 +187,7 @@ impl Names {
             let end = end_of_value(text, from, mark == ":" && blanks > 0);
             if end > from {
                 ranges.push(from..end);
+                covered = end;
             }
         }
     }
