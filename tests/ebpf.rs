@@ -242,6 +242,35 @@ fn what_a_full_ring_lost_is_counted() {
     assert!(loss.events == STARTS && loss.start < loss.end, "{loss:?}");
 }
 
+/// What found no room in the ring and still lives is found in `/proc`, once, and marked.
+#[test]
+#[ignore = "needs root; run by CI"]
+fn a_living_process_that_was_lost_is_found_again() {
+    let _alone = alone();
+    let mut source = open(STARTS);
+    let (storm, living) = (marker(), marker());
+    let filler = "z".repeat(4096);
+    for _ in 0..300 {
+        run(&["/bin/true", &storm, &filler]);
+    }
+    // It waits for its standard input. As long as the others, so that it does not fit where they do not.
+    let arguments = ["-c", "read line", &living, &filler];
+    let mut lost = Command::new("/bin/sh").args(arguments).stdin(Stdio::piped()).spawn().unwrap();
+    let (mut all, losses) = drain_until(source.as_mut(), |all| with(all, &living).is_some());
+    // It is not told again by what came through later.
+    let after = marker();
+    run(&["/bin/true", &after]);
+    all.extend(drain_until(source.as_mut(), |all| with(all, &after).is_some()).0);
+    drop(lost.stdin.take());
+    lost.wait().unwrap();
+    assert!(!losses.is_empty());
+    let seen: Vec<_> = all.iter().filter_map(start).filter(|process| process.command_line.contains(&living)).collect();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!(seen[0].process_id, lost.id());
+    assert!(seen[0].command_line.starts_with(&format!("/bin/sh -c read line {living} zzz")));
+    assert_eq!(seen[0].extra_details["FoundAfterLoss"], "true");
+}
+
 /// A machine that does nothing is not disturbed: a drain that waits sleeps, and ends when it is called.
 #[test]
 #[ignore = "needs root; run by CI"]

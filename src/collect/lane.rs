@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::process::{command_line, connector, poll};
 use super::redact::Redactor;
 use super::source::{Coverage, Source, SourceChoice, SourceError};
-use super::{audit, connections, ebpf, logins};
+use super::{audit, connections, ebpf, logins, resync};
 use crate::model::event::EventName;
 use crate::model::event_set::EventSet;
 use crate::model::health::CollectorHealth;
@@ -174,6 +174,10 @@ pub fn open(lane: Lane, context: &SourceContext, events: EventSet) -> Result<Box
         }
         let why = if chosen { "chosen by collect.process_source".to_owned() } else { tried.join("; ") };
         match (candidate.open)(context, events, &why) {
+            // What polling misses was never there to be counted.
+            Ok(source) if lane == Lane::Kernel && candidate.setting != Wanted::Poll => {
+                return Ok(resync::after_loss(source, context, events));
+            }
             Ok(source) => return Ok(source),
             Err(reason) if chosen && lane == Lane::Kernel => {
                 return Err(SourceError::Unavailable { wanted: context.wanted.as_str(), reason });

@@ -13,6 +13,7 @@ pub mod logins;
 mod owners;
 mod process;
 pub mod redact;
+mod resync;
 pub mod snapshot;
 pub mod source;
 mod system_information;
@@ -29,7 +30,6 @@ pub const COLLECTORS: &[EventName] = &[
     EventName::Login,
     EventName::ListeningPorts,
     EventName::SystemInformation,
-    EventName::Login,
 ];
 
 /// Those of [`COLLECTORS`] that are snapshots.
