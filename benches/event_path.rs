@@ -63,7 +63,7 @@ fn pipeline(aggregated: bool) -> Pipeline {
 
 #[divan::bench_group]
 mod decode {
-    use super::*;
+    use super::{ARGUMENTS, Bencher, ItemsCount, assemble, black_box, bpf, now, proc_event};
 
     /// A record of the ring, as `bpf/twinward.bpf.c` writes it.
     fn exec_record() -> Vec<u8> {
@@ -113,7 +113,7 @@ mod decode {
 
 #[divan::bench_group]
 mod redact {
-    use super::*;
+    use super::{ARGUMENTS, Bencher, ItemsCount, Redactor, black_box};
 
     fn mask(bencher: Bencher<'_, '_>, arguments: &[&str], masked: usize) {
         let redactor = Redactor::new([]);
@@ -143,7 +143,7 @@ mod redact {
 /// From 256 observations to what the spool is asked to store.
 #[divan::bench_group]
 mod observe {
-    use super::*;
+    use super::{BATCH, Bencher, ItemsCount, now, pipeline, start};
 
     fn batch(bencher: Bencher<'_, '_>, aggregated: bool, different: bool) {
         let mut pipeline = pipeline(aggregated);
@@ -173,7 +173,10 @@ mod observe {
 
 #[divan::bench_group]
 mod store {
-    use super::*;
+    use super::{
+        AgentId, BATCH, Bencher, ByteSize, Duration, ItemsCount, MessageRoot, Spool, SpoolOptions, black_box, now,
+        pipeline, start,
+    };
 
     fn spool(directory: &std::path::Path) -> Spool {
         let options = SpoolOptions {
