@@ -51,6 +51,8 @@ def kernel_thread():
 class Bare:
     """Counts the records of the agent's own program in the kernel."""
 
+    aggregates = False
+
     def __init__(self, program, work):
         self.program = program
 
@@ -59,6 +61,9 @@ class Bare:
         children.append(self.child)
         assert self.child.stdout.readline() == "ready\n"
         self.pid = self.child.pid
+
+    def settle(self):
+        time.sleep(0.2)  # it looks each 100 ms
 
     def stop(self):
         out, _ = self.child.communicate(timeout=10)
@@ -70,7 +75,7 @@ class Twinward:
     aggregated, which is the default."""
 
     def __init__(self, hub_program, program, work, source, each):
-        self.each, self.source = each, source
+        self.aggregates = not each
         twin = {"maxLocalCacheSizeInBytes": 67108864, "lowPriorityMessageFrequency": "PT5S",
                 "highPriorityMessageFrequency": "PT5S", "snapshotFrequency": "PT1H",
                 "aggregationEnabledProcessCreate": not each,
@@ -96,8 +101,10 @@ class Twinward:
         def empty():
             status = self.agent.status()
             return status["inFlight"] == 0 and all(status[q]["records"] == 0 for q in ("high", "low"))
-        if self.each:
+        if not self.aggregates:
             until("every start is delivered", empty, 120)
+        else:
+            time.sleep(1)  # for the last batch
 
     def stop(self):
         seen = self.balance() - self.before
@@ -108,6 +115,7 @@ class Twinward:
 class Auditd:
     """auditd with one rule for execve, writing its log."""
 
+    aggregates = False
     RULE = ["always,exit", "-F", "arch=b64", "-S", "execve", "-k", "side-by-side"]
 
     def __init__(self, work):
@@ -151,8 +159,8 @@ def cost(contender, kauditd):
     """Microseconds a start of its own and of the kernel's thread, and how many starts it saw."""
     contender.start()
     before, kernel = spent(contender.pid)[0], spent(kauditd)[0]
-    took = storm("each", STARTS)
-    getattr(contender, "settle", lambda: time.sleep(0.2))()  # the bare reader looks each 100 ms
+    took = storm("" if contender.aggregates else "each", STARTS)
+    contender.settle()
     own, kernel = spent(contender.pid)[0] - before, spent(kauditd)[0] - kernel
     seen = contender.stop()
     rate = STARTS / took

@@ -148,9 +148,12 @@ impl Names {
             return (whole(argument, argument.len() - value.len()), None);
         }
         let mut ranges = Vec::new();
-        self.pairs(argument, &mut ranges);
-        self.words(argument, &mut ranges);
-        urls(argument, cut, &mut ranges);
+        // Most arguments are one word, such as a path: only a token can hide in it.
+        if !argument.bytes().all(|byte| byte == b'/' || is_name(byte.into())) {
+            self.pairs(argument, &mut ranges);
+            self.words(argument, &mut ranges);
+            urls(argument, cut, &mut ranges);
+        }
         tokens(argument, &mut ranges);
         (merged(ranges), None)
     }
@@ -270,14 +273,19 @@ fn tokens(text: &str, ranges: &mut Vec<Range<usize>>) {
     }) {
         ranges.push(start..text.len());
     }
-    let mut from = 0;
-    for word in text.split(|c: char| !is_name(c)) {
-        let at = text.get(from..).and_then(|t| t.find(word)).map_or(from, |i| from + i);
-        let jwt = word.starts_with("eyJ") && word.len() >= 30 && word.matches('.').count() == 2;
-        if jwt || word.len() >= 16 && PREFIXES.iter().any(|prefix| word.starts_with(prefix)) {
+    let mut end = 0;
+    // A character of a name is one byte, and no part of another character is.
+    for word in text.as_bytes().split(|byte| !is_name((*byte).into())) {
+        let at = end;
+        end = at + word.len() + 1;
+        if word.len() < 16 {
+            continue;
+        }
+        let jwt =
+            word.starts_with(b"eyJ") && word.len() >= 30 && word.iter().filter(|byte| **byte == b'.').count() == 2;
+        if jwt || PREFIXES.iter().any(|prefix| word.starts_with(prefix.as_bytes())) {
             ranges.push(at..at + word.len());
         }
-        from = at + word.len();
     }
 }
 
