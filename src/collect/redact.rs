@@ -281,8 +281,7 @@ fn tokens(text: &str, ranges: &mut Vec<Range<usize>>) {
         if word.len() < 16 {
             continue;
         }
-        let jwt =
-            word.starts_with(b"eyJ") && word.len() >= 30 && word.iter().filter(|byte| **byte == b'.').count() == 2;
+        let jwt = word.starts_with(b"eyJ") && word.len() >= 30 && word.split(|byte| *byte == b'.').count() == 3;
         if jwt || PREFIXES.iter().any(|prefix| word.starts_with(prefix.as_bytes())) {
             ranges.push(at..at + word.len());
         }
