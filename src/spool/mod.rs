@@ -16,7 +16,6 @@
 //! All calls block; use one thread.
 
 mod books;
-mod checksum;
 mod commit;
 mod durability;
 mod edit;

@@ -22,11 +22,10 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 use super::books::Document;
-use super::checksum::crc32;
 use super::durability::Durability;
 use super::error::SpoolError;
 use super::ranges::Ranges;
-use super::record::{Record, aggregate_sum, queue_number};
+use super::record::{Record, aggregate_sum, crc32, queue_number};
 use crate::model::change::OpenAggregate;
 use crate::model::loss::Queue;
 
