@@ -41,7 +41,9 @@ impl Record {
 /// CRC-32 (IEEE 802.3) of all `parts` in a row: finds flipped bits, which SQLite itself does not look for.
 pub(super) fn crc32(parts: &[&[u8]]) -> u32 {
     let mut sum = crc32fast::Hasher::new();
-    parts.iter().for_each(|part| sum.update(part));
+    for part in parts {
+        sum.update(part);
+    }
     sum.finalize()
 }
 
