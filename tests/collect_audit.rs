@@ -5,17 +5,21 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "the tests are about real processes")]
 
+#[path = "audit_alone/mod.rs"]
+mod audit_alone;
+
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use audit_alone::Alone;
 use twinward::collect::lane::{self, Lane, SourceContext};
 use twinward::collect::{Loss, Source};
 use twinward::model::event::{EventName, Observation};
 use twinward::model::event_set::EventSet;
 use twinward::model::ids::EventId;
-use twinward::model::payload::{ConnectionCreate, Direction, LoginResult, Payload, Port, ProcessCreate};
+use twinward::model::payload::{ConnectionCreate, Direction, Payload, Port, ProcessCreate};
 use twinward::settings::ProcessSource;
 use twinward::sys::audit::rule::{EXIT, Field, Operator, Rule};
 use twinward::sys::audit::{Change, Control, Status};
@@ -24,44 +28,6 @@ use twinward::sys::host::Host;
 
 /// Long enough for any machine; a test that works does not wait for it.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-/// The audit system in the hands of one test.
-struct Alone {
-    before: Status,
-    rules: usize,
-    _turn: MutexGuard<'static, ()>,
-}
-
-impl Alone {
-    fn new() -> Self {
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut control = Control::open().unwrap();
-        let before = control.status().unwrap();
-        assert_eq!(before.pid, 0, "another program reads the audit records: these tests need it for themselves");
-        Self { before, rules: control.rules().unwrap().len(), _turn: turn }
-    }
-
-    fn assert_restored(&self) {
-        let mut control = Control::open().unwrap();
-        let now = control.status().unwrap();
-        assert_eq!((now.enabled, now.pid), (self.before.enabled, 0));
-        assert_eq!(now.backlog_limit, self.before.backlog_limit);
-        assert_eq!(now.backlog_wait_time, self.before.backlog_wait_time);
-        assert_eq!(control.rules().unwrap().len(), self.rules);
-    }
-}
-
-impl Drop for Alone {
-    fn drop(&mut self) {
-        // After a failed test, too, and after auditd, which leaves it on.
-        let mut control = Control::open().unwrap();
-        control.set(Change::Enabled(self.before.enabled)).unwrap();
-        control.set(Change::BacklogLimit(self.before.backlog_limit)).unwrap();
-        control.set(Change::BacklogWaitTime(self.before.backlog_wait_time)).unwrap();
-    }
-}
 
 fn marker() -> String {
     format!("twinward-{}", EventId::random())
@@ -322,45 +288,6 @@ sys.stdin.read()
     assert!(made.iter().all(|c| c.remote_port.0 == *listening && c.protocol == "tcp"), "{made:?}");
     assert_eq!(made.len(), ports.len());
     assert_eq!(seen.losses, []);
-    drop(source);
-    alone.assert_restored();
-}
-
-/// su to another user and back, and one who does not know the password.
-#[test]
-#[ignore = "needs root; run by CI"]
-fn each_sign_in_is_one_event() {
-    const REFUSED: &str = "
-import os, subprocess
-os.setgid(65534); os.setuid(65534)
-su = subprocess.Popen(['su', 'root', '-c', 'true'], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
-print(su.pid)
-su.communicate(b'wrong\\n')
-";
-    let alone = Alone::new();
-    let mut source = open(&[EventName::Login]);
-    let mut let_in = Command::new("su").args(["nobody", "-s", "/bin/true"]).spawn().unwrap();
-    assert!(let_in.wait().unwrap().success());
-    let refused = Command::new("python3").args(["-c", REFUSED]).output().unwrap();
-    let refused: u32 = String::from_utf8(refused.stdout).unwrap().trim().parse().unwrap();
-    let ours = [let_in.id(), refused];
-    let logins = |seen: &Seen| -> Vec<(String, String, LoginResult)> {
-        let all = seen.all.iter().filter_map(|observation| match &observation.what {
-            Payload::Login(login) if ours.contains(&login.process_id) => Some(login.clone()),
-            _ => None,
-        });
-        all.map(|login| (login.user_name, login.operation, login.result)).collect()
-    };
-    let mut seen = Seen::default();
-    seen.until(source.as_mut(), |seen| logins(seen).len() >= 3);
-    // Nothing follows that was only late.
-    source.drain(Duration::from_secs(1), &mut seen.all).unwrap();
-    let expected = [
-        ("nobody", "PAM:session_open", LoginResult::Success),
-        ("nobody", "logout", LoginResult::Success),
-        ("root", "PAM:authentication", LoginResult::Fail),
-    ];
-    assert_eq!(logins(&seen), expected.map(|(name, operation, result)| (name.into(), operation.into(), result)));
     drop(source);
     alone.assert_restored();
 }

@@ -1,8 +1,9 @@
 //! A machine of its own for the test: see `machine.sh`. What it writes about sign-ins stands below a directory that the
 //! source reads as the root of the machine.
 
+use std::cell::RefCell;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixDatagram;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use twinward::sys::files::{private_directory, write_atomic};
 
 /// The user of the test, with the password `right horse`.
@@ -26,6 +28,8 @@ pub struct Machine {
     /// Open for as long as the machine is to last.
     keep: Option<ChildStdin>,
     _syslog: Syslog,
+    /// The ports of the SSH clients so far.
+    pub ports: RefCell<Vec<u16>>,
     /// Removed last.
     pub root: tempfile::TempDir,
 }
@@ -115,7 +119,7 @@ impl Machine {
         let mut said = String::new();
         BufReader::new(shell.stdout.take().unwrap()).read_line(&mut said).unwrap();
         assert_eq!(said, "ready\n");
-        let machine = Self { root, shell, keep: Some(keep), _syslog: syslog };
+        let machine = Self { root, shell, keep: Some(keep), _syslog: syslog, ports: RefCell::default() };
         machine.keys();
         machine
     }
@@ -171,8 +175,19 @@ impl Machine {
         if options.contains(&RIGHT) {
             client.env("SSH_ASKPASS", self.path("home/right.sh"));
         }
-        let client = client.spawn().unwrap();
-        let (stream, _) = listener.accept().unwrap();
+        let mut client = client.spawn().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let (stream, peer) = loop {
+            match listener.accept() {
+                Ok(accepted) => break accepted,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+            assert_eq!(client.try_wait().unwrap(), None, "the client ended before it connected");
+            let mut wanted = [PollFd::new(&listener, PollFlags::IN)];
+            poll(&mut wanted, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })).unwrap();
+        };
+        stream.set_nonblocking(false).unwrap();
+        self.ports.borrow_mut().push(peer.port());
         let stream = std::os::fd::OwnedFd::from(stream);
         let mut server = self
             .inside("/usr/sbin/sshd")

@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod audit;
+#[path = "../audit_alone/mod.rs"]
+mod audit_alone;
 mod machine;
 #[path = "../schema/mod.rs"]
 mod schema;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -20,6 +23,9 @@ use twinward::model::message::MessageRoot;
 use twinward::model::payload::{Login, LoginResult, Payload};
 use twinward::sys::clock::SystemClock;
 use twinward::sys::host::Host;
+
+/// Audit sees what the others do: they may run side by side, and it runs alone.
+static TURN: RwLock<()> = RwLock::new(());
 
 fn source(machine: &Machine) -> Box<dyn Source> {
     let clock = Arc::new(SystemClock::new(jiff::Timestamp::UNIX_EPOCH));
@@ -87,6 +93,7 @@ fn assert_valid(all: &[Observation]) {
 
 /// Each way to be let in or refused over SSH.
 fn ssh(journal: bool) {
+    let _turn = TURN.read().unwrap_or_else(PoisonError::into_inner);
     let machine = Machine::start(journal);
     let mut source = source(&machine);
     assert!(source.choice().covers[0].complete, "{:?}", source.choice());
@@ -122,6 +129,7 @@ fn ssh(journal: bool) {
     assert_eq!(seen, wanted, "{all:#?}");
     for attempt in all.iter().map(login) {
         assert_eq!(attempt.remote_address.unwrap().to_string(), "127.0.0.1", "{attempt:?}");
+        assert!(machine.ports.borrow().contains(&attempt.remote_port.unwrap().0), "{attempt:?}");
         assert_eq!(attempt.user_id, (attempt.user_name == USER).then(|| UID.to_string()), "{attempt:?}");
         assert!(attempt.executable.contains("/sshd") && attempt.process_id > 0, "{attempt:?}");
     }
@@ -151,6 +159,7 @@ fn each_ssh_attempt_is_one_event_with_the_journal() {
 
 /// What happens on a terminal of the machine.
 fn local(journal: bool) {
+    let _turn = TURN.read().unwrap_or_else(PoisonError::into_inner);
     let machine = Machine::start(journal);
     let mut source = source(&machine);
     let as_user = format!("setpriv --reuid={UID} --regid={UID} --clear-groups");

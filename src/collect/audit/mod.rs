@@ -7,6 +7,7 @@ mod connections;
 mod elders;
 mod logins;
 mod observe;
+mod said;
 mod session;
 
 use std::collections::VecDeque;
@@ -27,8 +28,9 @@ use crate::sys::host::Host;
 use crate::sys::wake::{WakeFlag, Waker, Woken};
 use connections::Resolver;
 use elders::{Elders, OnSince};
-use logins::{Logins, Said};
+use logins::Logins;
 use observe::Observer;
+use said::Said;
 use session::{Found, Session};
 
 /// The name in `SourceChoice`.
@@ -36,8 +38,6 @@ const NAME: &str = "audit";
 /// What it gives.
 pub(super) const EVENTS: EventSet =
     EventSet::of(&[EventName::ProcessCreate, EventName::ConnectionCreate, EventName::Login]);
-/// Records that programs write about sign-ins.
-const SIGN_INS: std::ops::RangeInclusive<u16> = 1100..=1113;
 /// Records that are read in one drain at most; then the caller gets a turn.
 const PATIENCE: usize = 16_384;
 /// The state is asked for at most so often: the kernel starts a thread for each answer.
@@ -158,8 +158,8 @@ impl AuditSource {
             match self.session.records.read()? {
                 Next::Record { kind, body } => {
                     read.records += 1;
-                    if SIGN_INS.contains(&kind) && self.wanted.contains(EventName::Login) {
-                        let told = Said::read(body).and_then(|said| self.logins.take(kind, said, now));
+                    if said::is_about(kind) && self.wanted.contains(EventName::Login) {
+                        let told = Said::read(body).map(|said| self.logins.take(kind, said, now)).into_iter().flatten();
                         out.extend(told.map(|(outcome, said)| Observer::login(&mut self.reader, outcome, said)));
                     } else {
                         self.ready.extend(self.assembler.take(kind, body, now));

@@ -9,7 +9,8 @@
 //! `ProtocolAssumed` if the socket was gone before it could be looked at. The kernel gives 128 bytes of the command line.
 //!
 //! Of a sign-in `AuditUserId` and `AuditSessionId`, which before the session is open are those of who asks for it, and
-//! `Terminal`. Its end is told as one with the operation `logout`.
+//! `Terminal`. Of sudo the user is the one who asks, and `TargetUser` the one that is acted as; of su the user is the one
+//! that is become, and `ByUser` who asks. An end is told with the operation `logout`.
 
 use std::time::Duration;
 
@@ -24,7 +25,8 @@ use crate::sys::host;
 use crate::sys::procfs;
 
 use super::connections::Resolved;
-use super::logins::{Outcome, Said};
+use super::logins::Outcome;
+use super::said::Said;
 
 /// A record that is older, or newer, was stamped before somebody set the clock: it was read a moment ago.
 const PLAUSIBLE: Duration = Duration::from_secs(60);
@@ -101,17 +103,36 @@ impl Observer {
 
     /// The observation of a sign-in, or of its end.
     pub(super) fn login(reader: &mut Reader, outcome: Outcome, said: Said) -> Observation {
+        let program = said.program().to_owned();
         let mut details = session(said.login_uid, said.session);
         if let Some(terminal) = said.terminal {
             details.insert("Terminal".to_owned(), terminal);
         }
-        let name = said.account.or_else(|| reader.user_name(said.id?));
-        let id = said.id.or_else(|| reader.user_id(name.as_deref()?));
+        let asker = said.uid.and_then(|uid| reader.user_name(uid));
+        let (name, id) = match (program.as_str(), said.account, asker) {
+            ("sudo", account, Some(asker)) => {
+                let target = account.filter(|account| outcome != Outcome::Fail || *account != asker);
+                details.extend(target.map(|target| ("TargetUser".to_owned(), target)));
+                (Some(asker), said.uid)
+            }
+            (program, account, asker) => {
+                let by = asker.filter(|_| program == "su");
+                details.extend(by.map(|by| ("ByUser".to_owned(), by)));
+                (account.or_else(|| reader.user_name(said.id?)), said.id)
+            }
+        };
+        let id = id.or_else(|| reader.user_id(name.as_deref()?));
+        let operation = match outcome {
+            Outcome::Logout => "logout".to_owned(),
+            // sudo's own record has none.
+            Outcome::Success | Outcome::Fail if said.operation.is_empty() => program,
+            Outcome::Success | Outcome::Fail => said.operation,
+        };
         let what = Login {
             process_id: said.pid,
             user_id: id.map(|id| id.to_string()),
             user_name: name.unwrap_or_default(),
-            operation: if outcome == Outcome::Logout { "logout".to_owned() } else { said.operation },
+            operation,
             executable: said.executable,
             remote_address: said.address.map(Into::into),
             remote_port: None,
@@ -264,6 +285,21 @@ mod tests {
         );
         let named = |name: &str| Said { id: None, account: Some(name.to_owned()), ..said.clone() };
         assert_eq!(login(Outcome::Success, named("pi")).user_id.as_deref(), Some("1000"));
+        let by_pi = |program: &str, account: Option<&str>| Said {
+            uid: Some(1000),
+            id: None,
+            operation: String::new(),
+            account: account.map(str::to_owned),
+            executable: format!("/usr/bin/{program}"),
+            ..said.clone()
+        };
+        let sudo = login(Outcome::Success, by_pi("sudo", Some("root")));
+        assert_eq!((sudo.user_name.as_str(), sudo.user_id.as_deref()), ("pi", Some("1000")));
+        assert_eq!((sudo.extra_details["TargetUser"].as_str(), sudo.operation.as_str()), ("root", "sudo"));
+        let refused = [Some("pi"), None].map(|account| login(Outcome::Fail, by_pi("sudo", account)));
+        assert!(refused.iter().all(|l| l.user_name == "pi" && !l.extra_details.contains_key("TargetUser")));
+        let su = login(Outcome::Success, by_pi("su", Some("root")));
+        assert_eq!((su.user_name.as_str(), su.extra_details["ByUser"].as_str()), ("root", "pi"));
         let stranger = login(Outcome::Logout, named("stranger"));
         assert_eq!((stranger.user_id, stranger.operation.as_str()), (None, "logout"));
     }

@@ -193,9 +193,7 @@ impl Said {
     /// On a terminal, with or without `/dev/`. What is no terminal is none.
     #[must_use]
     pub fn on(mut self, terminal: &str) -> Self {
-        let name = terminal.trim_start_matches("/dev/");
-        let none = name.is_empty() || name == "?" || name == "ssh" || name == "unknown" || name.ends_with(":notty");
-        self.terminal = (!none).then(|| bounded(name));
+        self.terminal = self::terminal(terminal);
         self
     }
 
@@ -205,6 +203,14 @@ impl Said {
         self.method = (!method.is_empty()).then(|| bounded(method));
         self
     }
+}
+
+/// The terminal without `/dev/`; `None` if it is none.
+#[must_use]
+pub fn terminal(text: &str) -> Option<String> {
+    let name = text.trim_start_matches("/dev/");
+    let none = matches!(name, "" | "?" | "ssh" | "sshd" | "unknown") || name.ends_with(":notty");
+    (!none).then(|| bounded(name))
 }
 
 /// A text as long as names may be: 256 bytes.
