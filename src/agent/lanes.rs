@@ -105,6 +105,18 @@ impl Keeper {
         }
     }
 
+    fn sees_by(&mut self, choice: SourceChoice) {
+        for coverage in choice.covers.iter().filter(|c| self.wanted.contains(c.event)) {
+            tracing::info!(
+                event = coverage.event.as_str(),
+                source = choice.name,
+                cannot_see = coverage.cannot_see,
+                "events are collected"
+            );
+        }
+        self.open = Some(choice);
+    }
+
     fn take(&mut self, what: CaptureChange, now: Timestamp) {
         match what {
             CaptureChange::Opened { choice, waker } => {
@@ -112,16 +124,12 @@ impl Keeper {
                     capture.opened(waker);
                 }
                 tracing::info!(source = choice.name, reason = choice.reason, "source is open");
-                for coverage in choice.covers.iter().filter(|c| self.wanted.contains(c.event)) {
-                    tracing::info!(
-                        event = coverage.event.as_str(),
-                        source = choice.name,
-                        cannot_see = coverage.cannot_see,
-                        "events are collected"
-                    );
-                }
                 self.failure = None;
-                self.open = Some(choice);
+                self.sees_by(choice);
+            }
+            CaptureChange::Changed(choice) => {
+                tracing::info!(source = choice.name, reason = choice.reason, "source has changed");
+                self.sees_by(choice);
             }
             CaptureChange::Ended { failure, worked, unwatched_since } => {
                 self.running = None;

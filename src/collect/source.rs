@@ -143,7 +143,7 @@ impl SourceError {
 
 /// A stream of what happens on the machine.
 pub trait Source: Send {
-    /// Which source this is, and why.
+    /// Which source this is, and why. What it cannot see may change with a drain, the events that it covers do not.
     fn choice(&self) -> &SourceChoice;
 
     /// A way to end the drain that is going on, or the next one, from another thread.

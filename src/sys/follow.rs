@@ -168,10 +168,11 @@ impl Follower {
         &self.path
     }
 
-    /// Whether a file is open.
+    /// Whether the file that is read is the one that the path names.
     #[must_use]
-    pub fn is_open(&self) -> bool {
-        !self.files.is_empty()
+    pub fn is_there(&self) -> bool {
+        let named = fs::metadata(&self.path).map(|meta| (meta.dev(), meta.ino()));
+        self.files.back().is_some_and(|file| named.is_ok_and(|named| file.is(named)))
     }
 
     /// Begins, but no more than `limit` bytes before the end.

@@ -90,11 +90,13 @@ pub(super) struct Feed {
     more: bool,
     /// Bytes or entries were read since the places were last kept.
     pub(super) moved: bool,
+    /// Why a log at a fixed path cannot be read since the last look.
+    pub(super) trouble: Option<String>,
 }
 
 impl Feed {
     const fn over(log: Log, since: Option<jiff::Timestamp>) -> Self {
-        Self { log, since, queue: VecDeque::new(), more: true, moved: false }
+        Self { log, since, queue: VecDeque::new(), more: true, moved: false, trouble: None }
     }
 
     /// Follows a log of this origin, which is not the journal. Of what is there already only what is newer than `since`
@@ -137,11 +139,11 @@ impl Feed {
         }
     }
 
-    /// What may be read at a fixed path, and is.
-    pub(super) fn is_open(&self) -> bool {
+    /// Whether the log is read and still stands where it is written to.
+    pub(super) fn is_there(&self) -> bool {
         match &self.log {
-            Log::Lines(follower) | Log::Wtmp(follower, _) | Log::Btmp(follower, _) => follower.is_open(),
-            Log::Journal(_) => true,
+            Log::Lines(follower) | Log::Wtmp(follower, _) | Log::Btmp(follower, _) => follower.is_there(),
+            Log::Journal(file) => file.left.is_none() && file.failures < FAILURES,
         }
     }
 
@@ -209,7 +211,7 @@ impl Feed {
             }
             Log::Lines(follower) | Log::Wtmp(follower, _) | Log::Btmp(follower, _) => {
                 let mut bytes = Vec::new();
-                let size = read(follower, reading, &mut bytes);
+                let size = read(follower, reading, &mut bytes, &mut self.trouble);
                 self.more = size.is_some();
                 self.moved |= !bytes.is_empty();
                 match &mut self.log {
@@ -237,8 +239,15 @@ impl Feed {
     }
 }
 
-/// The next whole lines or records, and how long a record is; `None` if there is nothing more.
-fn read(follower: &mut Follower, reading: &mut Reading<'_>, bytes: &mut Vec<u8>) -> Option<usize> {
+/// The next whole lines or records, and how long a record is; `None` if there is nothing more. What stands in the way is
+/// told once.
+fn read(
+    follower: &mut Follower,
+    reading: &mut Reading<'_>,
+    bytes: &mut Vec<u8>,
+    trouble: &mut Option<String>,
+) -> Option<usize> {
+    let before = trouble.take();
     match follower.read(reading.now.mono, bytes) {
         Ok(Got::Some(size)) => return Some(size),
         Ok(Got::Nothing) => {}
@@ -247,7 +256,13 @@ fn read(follower: &mut Follower, reading: &mut Reading<'_>, bytes: &mut Vec<u8>)
             reading.missing.push(format!("{name} was cut: what was written just before is not known"));
             return Some(0);
         }
-        Err(error) => reading.missing.push(format!("{} cannot be read: {error}", follower.path().display())),
+        Err(error) => {
+            let now = error.to_string();
+            if before.as_ref() != Some(&now) {
+                reading.missing.push(format!("{} cannot be read: {now}", follower.path().display()));
+            }
+            *trouble = Some(now);
+        }
     }
     None
 }

@@ -43,6 +43,12 @@ pub(super) fn choice(read: &[(Origin, PathBuf)], why_not: &[String], is_told: bo
     Ok(SourceChoice { name: NAME, reason, covers })
 }
 
+/// The choice of a source that read something once, and nothing now.
+pub(super) fn blind(reason: String) -> SourceChoice {
+    let cannot_see = "anything until one of them can be read".to_owned();
+    SourceChoice { name: NAME, reason, covers: vec![Coverage { event: EventName::Login, cannot_see, complete: false }] }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -63,7 +63,7 @@ pub(super) struct LoginSource {
     flag: WakeFlag,
     watches: Option<Watches>,
     feeds: Vec<Feed>,
-    /// Journal files that cannot be read, and why.
+    /// Logs that cannot be opened, and why.
     refused: BTreeMap<PathBuf, String>,
     correlator: Correlator,
     copies: Copies,
@@ -74,6 +74,8 @@ pub(super) struct LoginSource {
     whole_until: Timestamp,
     missing: Vec<String>,
     next_scan: Mono,
+    /// How it sees is to be judged anew.
+    scanned: bool,
     /// Where the state is kept, if it is.
     state: Option<PathBuf>,
     resumed: bool,
@@ -109,14 +111,15 @@ impl LoginSource {
             whole_until: since,
             missing: Vec::new(),
             next_scan: now.mono,
+            scanned: false,
             state,
             resumed: kept.is_some(),
             changed: true,
             saved: now.mono,
         };
-        let mut why_not = source.open_fixed(kept.as_ref(), now);
-        why_not.extend(source.open_journals(kept.as_ref(), now));
-        source.choice = health::choice(&source.readable(), &why_not, source.watches.is_some())?;
+        source.open_fixed(kept.as_ref(), now);
+        source.open_journals(kept.as_ref(), now);
+        source.choice = source.judge()?;
         source.scan(now);
         Ok(source)
     }
@@ -125,18 +128,25 @@ impl LoginSource {
     fn scan(&mut self, now: Now) {
         self.next_scan = now.mono.after(RESCAN);
         self.feeds.retain_mut(|feed| feed.is_needed(now.mono));
-        for found in journal_files::find(&self.host).unwrap_or_default().into_iter().filter(|found| found.active) {
-            if self.feeds.iter().any(|feed| feed.is_journal_at(&found.path)) || self.refused.contains_key(&found.path) {
+        self.open_refused(now);
+        for found in self.find_journals().into_iter().filter(|found| found.active) {
+            if self.feeds.iter().any(|feed| feed.is_journal_at(&found.path)) {
                 continue;
             }
             // Of a file that takes the place of a full one all is new; another one may have been filled before.
             let follows = self.feeds.iter().any(|feed| feed.path() == found.path);
             let since = (!follows).then_some(self.since.utc);
             match journal_files::open(&found.path, QUERY) {
-                Ok(journal) => self.feeds.push(Feed::journal(found, journal, since, now.mono)),
+                Ok(journal) => {
+                    self.refused.remove(&found.path);
+                    self.feeds.push(Feed::journal(found, journal, since, now.mono));
+                }
                 Err(error) => {
-                    self.missing.push(format!("{} {error}", found.path.display()));
-                    self.refused.insert(found.path, error.to_string());
+                    let why = error.to_string();
+                    if self.refused.get(&found.path) != Some(&why) {
+                        self.missing.push(format!("{} {why}", found.path.display()));
+                        self.refused.insert(found.path, why);
+                    }
                 }
             }
         }
@@ -150,6 +160,7 @@ impl LoginSource {
                 self.watches = None;
             }
         }
+        self.scanned = true;
         self.look_again();
     }
 
@@ -249,6 +260,10 @@ impl LoginSource {
                 self.scan(now);
             }
             let more = self.turn(now, out, BATCH);
+            // Only now it is known whether a file that took the place of another one can be read.
+            if !more && std::mem::take(&mut self.scanned) {
+                self.choice = self.judge().unwrap_or_else(health::blind);
+            }
             if !out.is_empty() || !self.missing.is_empty() || more || now.mono >= until {
                 return Ok(());
             }

@@ -64,7 +64,7 @@ fn it_begins_at_the_end_and_gives_whole_lines() {
 fn a_file_that_appears_later_is_read_from_its_start() {
     let log = Log::new();
     let (mut follower, begun) = log.follow(None);
-    assert_eq!((begun, follower.is_open()), (Begun::Absent, false));
+    assert_eq!((begun, follower.is_there()), (Begun::Absent, false));
     append(&log.path(), "first\n");
     assert_eq!(rest(&mut follower, now(1)).0, "first\n");
 }

@@ -289,6 +289,66 @@ fn many_attempts_that_were_missed_are_told_once_each() {
     assert_eq!(pids, (1000..1600).collect::<Vec<_>>());
 }
 
+impl Machine {
+    /// How the source sees after its next look around.
+    fn health(&self, source: &mut LoginSource) -> (bool, String) {
+        self.clock.advance(RESCAN);
+        source.drain(Duration::ZERO, &mut Vec::new()).unwrap();
+        let covers = &source.choice().covers[0];
+        (covers.complete, format!("{}; cannot see {}", source.choice().reason, covers.cannot_see))
+    }
+}
+
+#[test]
+fn how_it_sees_follows_the_logs_that_come_and_go() {
+    let machine = Machine::with(&["auth.log", "wtmp", "btmp"]);
+    let mut source = machine.open();
+    let all = machine.health(&mut source);
+    assert!(all.0 && all.1.contains("auth.log"), "{all:?}");
+
+    // A rotation is no change: what took the place of the file is read.
+    fs::rename(machine.log("auth.log"), machine.log("auth.log.1")).unwrap();
+    machine.append("auth.log", b"");
+    assert_eq!(machine.health(&mut source), all);
+
+    fs::remove_file(machine.log("auth.log")).unwrap();
+    let records = machine.health(&mut source);
+    assert!(!records.0 && !records.1.contains("auth.log") && records.1.contains("cannot see su, sudo"), "{records:?}");
+    for name in ["wtmp", "btmp"] {
+        fs::remove_file(machine.log(name)).unwrap();
+    }
+    let nothing = machine.health(&mut source);
+    assert!(!nothing.0 && nothing.1.starts_with("there is no systemd journal"), "{nothing:?}");
+    journal(&machine, "system.journal", 1);
+    let words = machine.health(&mut source);
+    assert!(words.0 && words.1.contains("/var/log/journal/m"), "{words:?}");
+}
+
+#[test]
+fn a_log_that_cannot_be_read_is_told_once_and_read_once_it_can_be() {
+    let machine = Machine::with(&["wtmp"]);
+    // Also root can read no directory as a file.
+    private_directory(&machine.log("auth.log")).unwrap();
+    let mut source = machine.open();
+    let before = machine.health(&mut source);
+    assert!(!before.0 && before.1.contains("auth.log: not a regular file"), "{before:?}");
+    fs::remove_dir(machine.log("auth.log")).unwrap();
+    machine.line(ACCEPTED);
+    machine.clock.advance(RESCAN);
+    let (logins, losses) = machine.drain(&mut source);
+    assert_eq!((brief(&logins), losses), (vec![("pi", "ssh:password", LoginResult::Success, "auth.log")], Vec::new()));
+    assert!(machine.health(&mut source).0);
+
+    // What takes the place of a log that was read.
+    fs::remove_file(machine.log("auth.log")).unwrap();
+    private_directory(&machine.log("auth.log")).unwrap();
+    let (_, losses) = machine.drain(&mut source);
+    assert_eq!(losses.len(), 1, "{losses:?}");
+    assert!(losses[0].reason.contains("auth.log cannot be read: not a regular file"), "{losses:?}");
+    let after = machine.health(&mut source);
+    assert!(!after.0 && after.1.contains("auth.log: not a regular file"), "{after:?}");
+}
+
 #[test]
 fn no_log_at_all_is_said() {
     let root = tempfile::tempdir().unwrap();
