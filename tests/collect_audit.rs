@@ -33,11 +33,14 @@ fn marker() -> String {
     format!("twinward-{}", EventId::random())
 }
 
-fn open(events: &[EventName]) -> Box<dyn Source> {
+fn context() -> SourceContext {
     let clock = Arc::new(SystemClock::new(jiff::Timestamp::UNIX_EPOCH));
     let plain = SourceContext::plain(Host::system(), clock);
-    let context = SourceContext { wanted: ProcessSource::Audit, loopback_connections: true, ..plain };
-    lane::open(Lane::Kernel, &context, EventSet::of(events)).unwrap()
+    SourceContext { wanted: ProcessSource::Audit, loopback_connections: true, ..plain }
+}
+
+fn open(events: &[EventName]) -> Box<dyn Source> {
+    lane::open(Lane::Kernel, &context(), EventSet::of(events)).unwrap()
 }
 
 fn starts() -> Box<dyn Source> {
@@ -328,6 +331,25 @@ fn a_second_source_listens_beside_the_first() {
     run(&[&marker, "again"]);
     Seen::default().until(first.as_mut(), |seen| !seen.starts(&format!("{marker} again")).is_empty());
     drop(first);
+    alone.assert_restored();
+}
+
+/// As `doctor` does it beside the agent.
+#[test]
+#[ignore = "needs root; run by CI"]
+fn asking_how_all_would_be_collected_takes_nothing_from_a_source() {
+    let alone = Alone::new();
+    let mut source = starts();
+    let context = context();
+    let planned = lane::plan(&context, lane::STREAMS);
+    let by_audit = |(_, outcome): &&lane::Planned| outcome.as_ref().is_ok_and(|h| h.detail.contains("beside process"));
+    assert_eq!(planned.iter().filter(by_audit).count(), 3, "{planned:#?}");
+    let marker = marker();
+    run(&[&marker]);
+    let mut seen = Seen::default();
+    seen.until(source.as_mut(), |seen| !seen.starts(&marker).is_empty());
+    assert_eq!((seen.starts(&marker).len(), seen.losses), (1, vec![]));
+    drop(source);
     alone.assert_restored();
 }
 

@@ -1,15 +1,16 @@
 //! `twinward doctor`: walks everything the agent needs, in the order in which it needs it, and says for each fault what
 //! to do. It changes nothing; it signs in only if no agent does.
 
+mod capabilities;
 mod certificate;
 mod clock;
 mod finding;
-mod kernel;
 mod network;
 mod places;
 mod running;
 mod service;
 mod sign_in;
+mod sources;
 mod tls;
 #[cfg(feature = "lab")]
 #[cfg(test)]
@@ -196,15 +197,18 @@ impl Doctor {
 
     /// What the kernel shows, and who starts the agent.
     fn kernel(&mut self, settings: Option<&Settings>, running: &Running) -> io::Result<()> {
-        let may = self.report.may(Check::ProcessSource, &[Check::Configuration])?;
+        let mut may = true;
+        for check in [Check::ProcessSource, Check::ProcessEnds, Check::Connections, Check::Logins] {
+            may &= self.report.may(check, &[Check::Configuration])?;
+        }
         if let (true, Some(settings)) = (may, settings) {
             let context = SourceContext::new(&settings.collect, self.host.clone(), Arc::clone(&self.clock));
-            self.report.add(kernel::process_source(&context))?;
+            self.report.add_all(sources::sources(&context))?;
         }
         if let Running::Yes(answer) = running {
             self.report.add_all(running::collectors(answer))?;
         }
-        self.report.add_all(kernel::capabilities(&self.host))?;
+        self.report.add_all(capabilities::capabilities(&self.host))?;
         self.report.add(service::service(&self.host))
     }
 }

@@ -217,6 +217,39 @@ pub fn open_for(context: &SourceContext, event: EventName) -> Result<(Box<dyn So
     Err(refused.unwrap_or_else(none))
 }
 
+/// How an event would be collected, or why it would not.
+pub type Planned = (EventName, Result<CollectorHealth, Arc<SourceError>>);
+
+/// Which source would give each of these events if all of them were wanted: the lanes one after the other, as the agent
+/// keeps them. Each source is opened for as long as it takes to ask it.
+#[must_use]
+pub fn plan(context: &SourceContext, events: EventSet) -> Vec<Planned> {
+    let (mut planned, mut left) = (Vec::new(), events);
+    let mut refused: Vec<(EventSet, Arc<SourceError>)> = Vec::new();
+    for lane in Lane::ALL {
+        let wanted = left.and(lane.events());
+        if wanted.is_empty() {
+            continue;
+        }
+        match open(lane, context, wanted) {
+            Ok(source) => {
+                let seen = wanted.iter().filter_map(|event| Some((event, Ok(source.choice().health(event)?))));
+                planned.extend(seen);
+                left = left.without(source.choice().events());
+            }
+            Err(error) => refused.push((wanted, Arc::new(error))),
+        }
+    }
+    // The last lane is the one that had to take over.
+    planned.extend(left.iter().map(|event| {
+        let why = refused.iter().rev().find(|(events, _)| events.contains(event)).map(|(_, why)| Arc::clone(why));
+        let none = || SourceError::Unseen { events: event.as_str().to_owned(), because: String::new() };
+        (event, Err(why.unwrap_or_else(|| Arc::new(none()))))
+    }));
+    planned.sort_by_key(|(event, _)| *event);
+    planned
+}
+
 /// The coverage of process starts: what the source misses by its nature, and what our rights hide.
 pub(super) fn starts(host: &Host, misses: &str, complete: bool) -> Coverage {
     let parts: Vec<_> = std::iter::once(misses.to_owned()).filter(|m| !m.is_empty()).chain(hidden(host)).collect();
@@ -253,6 +286,29 @@ mod tests {
         let poll = context(Wanted::Poll, root.path());
         let error = open(Lane::Kernel, &poll, EventSet::of(&[EventName::Login])).err().unwrap().to_string();
         assert_eq!(error, "no source sees Login with collect.process_source = \"poll\"");
+    }
+
+    #[test]
+    fn a_plan_has_each_event_once_and_says_what_takes_over() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("var/log")).unwrap();
+        let plan = |context: &SourceContext| -> Vec<_> {
+            let shown = |(event, outcome): Planned| match outcome {
+                Ok(health) => format!("{event}: {}", health.source),
+                Err(error) => format!("{event}: {error}"),
+            };
+            plan(context, STREAMS).into_iter().map(shown).collect()
+        };
+        let poll = context(Wanted::Poll, root.path());
+        let without_proc = plan(&poll);
+        assert!(without_proc[0].starts_with("ProcessCreate: collect.process_source"), "{without_proc:?}");
+        std::fs::create_dir_all(root.path().join("proc")).unwrap();
+        std::fs::File::create(root.path().join("var/log/auth.log")).unwrap();
+        let unseen = "ProcessTerminate: no source sees ProcessTerminate with collect.process_source = \"poll\"";
+        assert_eq!(
+            plan(&poll),
+            ["ProcessCreate: polling /proc", unseen, "ConnectionCreate: socket diagnostics", "Login: login logs",]
+        );
     }
 
     #[test]

@@ -66,6 +66,16 @@ async fn all_is_well_with_a_hub_that_is_well() {
     assert!(found["tls"][0].starts_with("ok: lab.azure-devices.net: TLSv1.2"), "{found:#?}");
     assert!(found["certificate"][0].contains("lab.azure-devices.net"), "{found:#?}");
     assert!(found["tcp"][0].starts_with("ok: 127.0.0.1:"), "{found:#?}");
+    for (check, wanted) in [
+        ("process-source", "ok: as uid "),
+        // Nobody tells polling of it.
+        ("process-ends", "warning: as uid "),
+        ("connections", ""),
+        ("logins", ""),
+    ] {
+        let [finding] = found[check].as_slice() else { panic!("{check}: {found:#?}") };
+        assert!(finding.starts_with(wanted) && finding.contains("as uid "), "{finding}");
+    }
     // It looked, changed nothing, and said goodbye.
     assert_eq!(lab.reported()["$version"], 1);
     let why = loop {

@@ -95,6 +95,17 @@ fn twin(answer: &Answer) -> Vec<Finding> {
     findings
 }
 
+/// The check that opens the source of an event.
+fn of(event: &str) -> &'static str {
+    let check = match event {
+        "ProcessTerminate" => Check::ProcessEnds,
+        "ConnectionCreate" => Check::Connections,
+        "Login" => Check::Logins,
+        _ => Check::ProcessSource,
+    };
+    check.as_str()
+}
+
 /// The collectors, as the agent sees them.
 pub(super) fn collectors(answer: &Answer) -> Vec<Finding> {
     let one = |c: &crate::cli::status::Collector| {
@@ -103,8 +114,11 @@ pub(super) fn collectors(answer: &Answer) -> Vec<Finding> {
         let detail = format!("{} is {}{more}", c.event, c.state);
         match c.state.as_str() {
             "ok" | "off" => Finding::ok(Check::Collectors, detail),
-            "degraded" => Finding::warning(Check::Collectors, detail, "see process-source and capabilities"),
-            _ => Finding::failed(Check::Collectors, detail, "see process-source and capabilities, and the agent's log"),
+            "degraded" => Finding::warning(Check::Collectors, detail, format!("see {} and capabilities", of(&c.event))),
+            _ => {
+                let advice = format!("see {} and capabilities, and the agent's log", of(&c.event));
+                Finding::failed(Check::Collectors, detail, advice)
+            }
         }
     };
     answer.collectors.iter().map(one).collect()
@@ -144,7 +158,7 @@ mod tests {
         warning  collectors         ListeningPorts is degraded: owners unseen
                                     what to do: see process-source and capabilities
         failed   collectors         Login is unavailable
-                                    what to do: see process-source and capabilities, and the agent's log
+                                    what to do: see logins and capabilities, and the agent's log
         ");
     }
 

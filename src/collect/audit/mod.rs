@@ -44,7 +44,7 @@ const PATIENCE: usize = 16_384;
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// Opens the source, if the audit system is there and we may use it.
-pub(super) fn open(context: &SourceContext, events: EventSet, _: &str) -> Result<Box<dyn Source>, String> {
+pub(super) fn open(context: &SourceContext, events: EventSet, why: &str) -> Result<Box<dyn Source>, String> {
     let (mut session, found) = Session::open(&context.host)?;
     let clock = Arc::clone(&context.clock);
     // Before the rules: what starts in between is seen twice by nobody.
@@ -53,7 +53,7 @@ pub(super) fn open(context: &SourceContext, events: EventSet, _: &str) -> Result
     let lost = session.status().map_err(|error| error.to_string())?.lost;
     let now = clock.now();
     Ok(Box::new(AuditSource {
-        choice: lane::choice(NAME, &reason(found), covers(found, elders.count())),
+        choice: lane::choice(NAME, &reason(found, why), covers(found, elders.count())),
         session,
         reader: Reader::new(context),
         observer: Observer::default(),
@@ -72,11 +72,16 @@ pub(super) fn open(context: &SourceContext, events: EventSet, _: &str) -> Result
     }))
 }
 
-fn reason(found: Found) -> String {
-    match found.reader {
+fn reason(found: Found, why: &str) -> String {
+    let mut reason = match found.reader {
         None => "it is the only reader of the audit records".to_owned(),
         Some(pid) => format!("it listens beside process {pid}, which reads the audit records"),
+    };
+    if !why.is_empty() {
+        reason.push_str("; ");
+        reason.push_str(why);
     }
+    reason
 }
 
 /// Records name the program, whoever it belongs to, so nothing is hidden from us. `elders` processes are older than

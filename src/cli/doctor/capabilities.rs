@@ -1,39 +1,9 @@
-//! What the kernel lets us see: the source of process starts, and the capabilities.
+//! What the kernel lets us do: the capabilities.
 
-use crate::collect::SourceError;
-use crate::collect::lane::{self, SourceContext};
-use crate::model::event::EventName;
-use crate::model::health::{CollectorHealth, HealthState};
-use crate::settings::ProcessSource;
 use crate::sys::capabilities::{Capability, Privileges};
 use crate::sys::host::Host;
 
 use super::finding::{Check, Finding};
-
-/// Opens the source as the agent would, and closes it again.
-pub(super) fn process_source(context: &SourceContext) -> Finding {
-    let opened = lane::open_for(context, EventName::ProcessCreate).map(|(_, health)| health);
-    chosen(context.wanted, opened.as_ref(), rustix::process::geteuid().as_raw())
-}
-
-fn chosen(wanted: ProcessSource, opened: Result<&CollectorHealth, &SourceError>, uid: u32) -> Finding {
-    match opened {
-        Ok(health) => {
-            let detail = format!("as uid {uid}: {} ({})", health.source, health.detail);
-            if health.state == HealthState::Ok || wanted == ProcessSource::Poll {
-                return Finding::ok(Check::ProcessSource, detail);
-            }
-            let advice = "for the kernel's sources: CAP_BPF and CAP_PERFMON, CAP_AUDIT_CONTROL and CAP_AUDIT_READ, or \
-                          CAP_NET_ADMIN (the packaged unit gives them), outside of containers";
-            Finding::warning(Check::ProcessSource, detail, advice)
-        }
-        Err(error) => Finding::failed(
-            Check::ProcessSource,
-            format!("as uid {uid}: {error}"),
-            "set collect.process_source = \"auto\", and see that /proc is mounted",
-        ),
-    }
-}
 
 /// What the agent loses without each capability.
 const COSTS: [(Capability, &str); 7] = [
@@ -95,23 +65,6 @@ fn judge(has: impl Fn(Capability) -> bool, namespaces: [(&str, Option<bool>); 2]
 mod tests {
     use super::super::finding::Verdict;
     use super::*;
-
-    fn health(state: HealthState) -> CollectorHealth {
-        let detail = "no right; cannot see short ones".to_owned();
-        CollectorHealth { event: EventName::ProcessCreate, state, source: "poll".into(), detail }
-    }
-
-    #[test]
-    fn a_lesser_source_is_a_warning_unless_it_was_chosen() {
-        let (whole, lesser) = (health(HealthState::Ok), health(HealthState::Degraded));
-        let finding = chosen(ProcessSource::Auto, Ok(&lesser), 7);
-        assert_eq!(finding.result, Verdict::Warning);
-        assert_eq!(finding.detail, "as uid 7: poll (no right; cannot see short ones)");
-        assert_eq!(chosen(ProcessSource::Poll, Ok(&lesser), 7).result, Verdict::Ok);
-        assert_eq!(chosen(ProcessSource::Auto, Ok(&whole), 7).result, Verdict::Ok);
-        let error = SourceError::Unavailable { wanted: "connector", reason: "not permitted".into() };
-        assert_eq!(chosen(ProcessSource::Connector, Err(&error), 7).result, Verdict::Failed);
-    }
 
     #[test]
     fn each_missing_capability_has_its_price() {
