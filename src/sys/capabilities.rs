@@ -92,7 +92,7 @@ impl Privileges {
     /// # Errors
     /// `/proc` is not mounted, or has no such line.
     pub fn read(host: &Host) -> io::Result<Self> {
-        let effective = parse(&host.read_text("/proc/self/status", 8192)?)
+        let effective = effective(&host.read_text("/proc/self/status", 8192)?)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no CapEff line in /proc/self/status"))?;
         let is = |kind: &str, first: &str| {
             host.read_link(format!("/proc/self/ns/{kind}")).ok().map(|link| link.as_os_str() == first)
@@ -117,7 +117,9 @@ impl Privileges {
     }
 }
 
-fn parse(status: &str) -> Option<u64> {
+/// The mask of effective capabilities in the text of a `status` file.
+#[must_use]
+pub fn effective(status: &str) -> Option<u64> {
     u64::from_str_radix(status.lines().find_map(|l| l.strip_prefix("CapEff:"))?.trim(), 16).ok()
 }
 
@@ -129,12 +131,15 @@ mod tests {
     #[test]
     fn the_mask_is_read() {
         let text = "Name:\tx\nCapPrm:\t0000000000000000\nCapEff:\t0000000000081004\nCapBnd:\t000001ffffffffff\n";
-        let privileges =
-            Privileges { effective: parse(text).unwrap(), initial_pid_namespace: None, initial_user_namespace: None };
+        let privileges = Privileges {
+            effective: effective(text).unwrap(),
+            initial_pid_namespace: None,
+            initial_user_namespace: None,
+        };
         assert!(privileges.has(Capability::NetAdmin) && privileges.has(Capability::SysPtrace));
         assert!(privileges.has(Capability::DacReadSearch));
         assert_eq!(privileges.lacking(&[Capability::Bpf, Capability::NetAdmin]), vec![Capability::Bpf]);
-        assert_eq!(parse("CapEff:\tzz\n"), None);
+        assert_eq!(effective("CapEff:\tzz\n"), None);
     }
 
     #[test]

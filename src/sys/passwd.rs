@@ -53,7 +53,9 @@ impl Passwd {
     }
 }
 
-fn parse(text: &str) -> (HashMap<u32, Box<str>>, HashMap<Box<str>, u32>) {
+/// The names by user id, of several the first one, and the user ids by name, in the text of the file.
+#[must_use]
+pub fn parse(text: &str) -> (HashMap<u32, Box<str>>, HashMap<Box<str>, u32>) {
     let (mut names, mut ids) = (HashMap::new(), HashMap::new());
     for line in text.lines().take(USERS) {
         let mut fields = line.split(':');

@@ -49,7 +49,7 @@ impl Stat {
         Some(Self {
             pid: pid.trim().parse().ok()?,
             name: name.to_owned(),
-            state: field(3)?.chars().next()?,
+            state: field(3)?.chars().next().filter(char::is_ascii_alphabetic)?,
             parent: field(4)?.parse().ok()?,
             flags: field(9)?.parse().ok()?,
             start: number(22)?,
@@ -158,7 +158,9 @@ pub fn hides_others(host: &Host) -> bool {
     hides(&host.read_text("/proc/self/mounts", 1 << 20).unwrap_or_default())
 }
 
-fn hides(mounts: &str) -> bool {
+/// The same, by the text of `/proc/self/mounts`.
+#[must_use]
+pub fn hides(mounts: &str) -> bool {
     let mut options = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(1);
         (fields.next()? == "/proc" && fields.next()? == "proc").then(|| fields.next()).flatten()
@@ -195,7 +197,9 @@ pub fn socket_inode_of(host: &Host, pid: u32, descriptor: u32) -> Option<u64> {
     socket_inode(host.read_link(format!("/proc/{pid}/fd/{descriptor}")).ok()?.to_str()?)
 }
 
-fn socket_inode(target: &str) -> Option<u64> {
+/// The inode in what a link in `/proc/PID/fd` says; `None` if it is no socket.
+#[must_use]
+pub fn socket_inode(target: &str) -> Option<u64> {
     target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
