@@ -314,6 +314,22 @@ fn what_a_killed_run_left_is_cleaned_up() {
     alone.assert_restored();
 }
 
+/// What was changed is written down in a rule also while sign-ins alone are watched, which need none.
+#[test]
+#[ignore = "needs root; run by CI"]
+fn what_to_go_back_to_is_written_down_before_anything_is_changed() {
+    let alone = Alone::new();
+    let source = open(&[EventName::Login]);
+    let Status { enabled, backlog_limit, backlog_wait_time, .. } = alone.before;
+    let end = format!("-{enabled}-{backlog_limit}-{backlog_wait_time}");
+    let ours = format!("twinward-{}-", std::process::id());
+    let mut control = Control::open().unwrap();
+    let noted = |key: &[u8]| key.starts_with(ours.as_bytes()) && key.ends_with(end.as_bytes());
+    assert_eq!(control.rules().unwrap().iter().filter(|rule| rule.key().is_some_and(noted)).count(), 1);
+    drop(source);
+    alone.assert_restored();
+}
+
 /// Two sources, as when `collect` runs beside the agent: neither takes the other's rules for left over.
 #[test]
 #[ignore = "needs root; run by CI"]

@@ -6,8 +6,9 @@
 //!
 //! Each of our rules has a key that says whose it is and how the system was before, so that the next start can clean up
 //! after one that was killed: `twinward-PID-START-ENABLED-BACKLOG-WAIT`, where START is the process's start in clock
-//! ticks since boot and the rest is the state to go back to. Rules that exclude records cannot have a key; they have a
-//! condition that is always true and names the process.
+//! ticks since boot and the rest is the state to go back to. The first one, which watches no call, stands there before
+//! anything else is changed. Rules that exclude records cannot have a key; they have a condition that is always true and
+//! names the process.
 
 use rustix::io::Errno;
 
@@ -130,6 +131,8 @@ impl Session {
             families: true,
             ours: Vec::new(),
         };
+        let note = session.rules(EventSet::NONE);
+        session.replace(&note).map_err(|error| refused(&error))?;
         session.switch_on(&status).map_err(|error| error.to_string())?;
         Ok((session, found))
     }
@@ -184,7 +187,11 @@ impl Session {
     fn rules(&self, events: EventSet) -> Vec<Vec<u8>> {
         let starts = events.contains(EventName::ProcessCreate);
         let connections = events.contains(EventName::ConnectionCreate);
+        let key = self.owner.key();
         let mut rules = Vec::new();
+        if self.records.is_owner() {
+            rules.push(Rule::new(rule::EXIT).key(&key));
+        }
         if self.excludes && (starts || connections) {
             let unused = UNUSED.iter().chain([&EOE]).chain((!connections).then_some(&PROCTITLE));
             rules.extend(unused.map(|kind| {
@@ -195,7 +202,6 @@ impl Session {
                 )
             }));
         }
-        let key = self.owner.key();
         for abi in self.abis {
             let rule = || Rule::new(rule::EXIT).when(Field::Arch, Operator::Equal, abi.arch);
             let succeeds = || rule().when(Field::Success, Operator::Equal, 1);
