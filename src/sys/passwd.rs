@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
 
 use super::host::Host;
 
@@ -14,10 +15,14 @@ const USERS: usize = 16_384;
 /// What tells one state of the file from the next: modification time (seconds, nanoseconds), length, inode.
 type Mark = (i64, i64, u64, u64);
 
+/// So long a known user is believed without a look at the file.
+const BELIEVED: Duration = Duration::from_secs(1);
+
 /// Looks up names; reads the file again when it changed.
 #[derive(Debug)]
 pub struct Passwd {
     host: Host,
+    looked: Option<Instant>,
     mark: Option<Mark>,
     names: HashMap<u32, Box<str>>,
     ids: HashMap<Box<str>, u32>,
@@ -27,22 +32,26 @@ impl Passwd {
     /// The users of `host`; nothing is read yet.
     #[must_use]
     pub fn new(host: Host) -> Self {
-        Self { host, mark: None, names: HashMap::new(), ids: HashMap::new() }
+        Self { host, looked: None, mark: None, names: HashMap::new(), ids: HashMap::new() }
     }
 
     /// The name of a user id. If several names share it, the first one.
     pub fn name(&mut self, uid: u32) -> Option<&str> {
-        self.refresh();
+        self.refresh(Instant::now(), |passwd| passwd.names.contains_key(&uid));
         self.names.get(&uid).map(AsRef::as_ref)
     }
 
     /// The id of the user with this name.
     pub fn id(&mut self, name: &str) -> Option<u32> {
-        self.refresh();
+        self.refresh(Instant::now(), |passwd| passwd.ids.contains_key(name));
         self.ids.get(name).copied()
     }
 
-    fn refresh(&mut self) {
+    fn refresh(&mut self, now: Instant, is_known: impl Fn(&Self) -> bool) {
+        if self.looked.is_some_and(|looked| now.duration_since(looked) < BELIEVED) && is_known(self) {
+            return;
+        }
+        self.looked = Some(now);
         let meta = fs::metadata(self.host.path(PATH)).ok();
         let mark = meta.map(|m| (m.mtime(), m.mtime_nsec(), m.len(), m.ino()));
         if mark != self.mark {
@@ -88,5 +97,21 @@ mod tests {
         write_atomic(&path, b"root:x:0:0::/root:/bin/sh\npi:x:1000:1000::/home/pi:/bin/sh\n", 0o644).unwrap();
         assert_eq!(passwd.name(1000), Some("pi"));
         assert_eq!((passwd.id("pi"), passwd.id("toor")), (Some(1000), None));
+    }
+
+    #[test]
+    fn a_known_user_is_looked_for_once_a_second() {
+        let root = tempfile::tempdir().unwrap();
+        private_directory(&root.path().join("etc")).unwrap();
+        let path = root.path().join("etc/passwd");
+        let mut passwd = Passwd::new(Host::rooted(root.path()));
+        let begin = Instant::now();
+        write_atomic(&path, b"root:x:0:0::/root:/bin/sh\n", 0o644).unwrap();
+        passwd.refresh(begin, |_| true);
+        write_atomic(&path, b"admin:x:0:0::/root:/bin/sh\n", 0o644).unwrap();
+        for (later, name) in [(BELIEVED / 2, "root"), (BELIEVED, "admin")] {
+            passwd.refresh(begin + later, |passwd| passwd.names.contains_key(&0));
+            assert_eq!(passwd.names.get(&0).map(AsRef::as_ref), Some(name));
+        }
     }
 }
