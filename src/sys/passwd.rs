@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
+use super::clock::Clock;
 use super::host::Host;
+use crate::model::time::Mono;
 
 const PATH: &str = "/etc/passwd";
 /// Larger files are cut; a board has a few dozen users.
@@ -19,10 +22,10 @@ type Mark = (i64, i64, u64, u64);
 const BELIEVED: Duration = Duration::from_secs(1);
 
 /// Looks up names; reads the file again when it changed.
-#[derive(Debug)]
 pub struct Passwd {
     host: Host,
-    looked: Option<Instant>,
+    clock: Arc<dyn Clock>,
+    looked: Option<Mono>,
     mark: Option<Mark>,
     names: HashMap<u32, Box<str>>,
     ids: HashMap<Box<str>, u32>,
@@ -31,24 +34,25 @@ pub struct Passwd {
 impl Passwd {
     /// The users of `host`; nothing is read yet.
     #[must_use]
-    pub fn new(host: Host) -> Self {
-        Self { host, looked: None, mark: None, names: HashMap::new(), ids: HashMap::new() }
+    pub fn new(host: Host, clock: Arc<dyn Clock>) -> Self {
+        Self { host, clock, looked: None, mark: None, names: HashMap::new(), ids: HashMap::new() }
     }
 
     /// The name of a user id. If several names share it, the first one.
     pub fn name(&mut self, uid: u32) -> Option<&str> {
-        self.refresh(Instant::now(), |passwd| passwd.names.contains_key(&uid));
+        self.refresh(|passwd| passwd.names.contains_key(&uid));
         self.names.get(&uid).map(AsRef::as_ref)
     }
 
     /// The id of the user with this name.
     pub fn id(&mut self, name: &str) -> Option<u32> {
-        self.refresh(Instant::now(), |passwd| passwd.ids.contains_key(name));
+        self.refresh(|passwd| passwd.ids.contains_key(name));
         self.ids.get(name).copied()
     }
 
-    fn refresh(&mut self, now: Instant, is_known: impl Fn(&Self) -> bool) {
-        if self.looked.is_some_and(|looked| now.duration_since(looked) < BELIEVED) && is_known(self) {
+    fn refresh(&mut self, is_known: impl Fn(&Self) -> bool) {
+        let now = self.clock.now().mono;
+        if self.looked.is_some_and(|looked| now.since(looked) < BELIEVED) && is_known(self) {
             return;
         }
         self.looked = Some(now);
@@ -81,14 +85,19 @@ pub fn parse(text: &str) -> (HashMap<u32, Box<str>>, HashMap<Box<str>, u32>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::clock::ManualClock;
     use crate::sys::files::{private_directory, write_atomic};
+
+    fn clock() -> Arc<ManualClock> {
+        Arc::new(ManualClock::new("2026-07-01T09:30:00Z".parse().unwrap()))
+    }
 
     #[test]
     fn a_changed_file_is_read_again() {
         let root = tempfile::tempdir().unwrap();
         private_directory(&root.path().join("etc")).unwrap();
         let path = root.path().join("etc/passwd");
-        let mut passwd = Passwd::new(Host::rooted(root.path()));
+        let mut passwd = Passwd::new(Host::rooted(root.path()), clock());
         assert_eq!(passwd.name(0), None);
         write_atomic(&path, b"root:x:0:0::/root:/bin/sh\ntoor:x:0:0::/:/bin/sh\nbroken\n:x:5:\n", 0o644).unwrap();
         assert_eq!(passwd.name(0), Some("root"));
@@ -104,14 +113,14 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         private_directory(&root.path().join("etc")).unwrap();
         let path = root.path().join("etc/passwd");
-        let mut passwd = Passwd::new(Host::rooted(root.path()));
-        let begin = Instant::now();
+        let clock = clock();
+        let mut passwd = Passwd::new(Host::rooted(root.path()), clock.clone());
         write_atomic(&path, b"root:x:0:0::/root:/bin/sh\n", 0o644).unwrap();
-        passwd.refresh(begin, |_| true);
+        assert_eq!(passwd.name(0), Some("root"));
         write_atomic(&path, b"admin:x:0:0::/root:/bin/sh\n", 0o644).unwrap();
-        for (later, name) in [(BELIEVED / 2, "root"), (BELIEVED, "admin")] {
-            passwd.refresh(begin + later, |passwd| passwd.names.contains_key(&0));
-            assert_eq!(passwd.names.get(&0).map(AsRef::as_ref), Some(name));
+        for name in ["root", "admin"] {
+            clock.advance(BELIEVED / 2);
+            assert_eq!(passwd.name(0), Some(name));
         }
     }
 }

@@ -40,7 +40,7 @@ impl Observer {
             host: context.host.clone(),
             redactor: Arc::clone(&context.redactor),
             command_line: context.command_line,
-            users: Passwd::new(context.host.clone()),
+            users: Passwd::new(context.host.clone(), Arc::clone(&context.clock)),
             programs: HashMap::new(),
             recent_ends: VecDeque::new(),
             serial: 0,

@@ -94,6 +94,7 @@ mod tests {
     use crate::collect::logins::correlate::Correlator;
     use crate::collect::logins::sighting::{Form, Sighting};
     use crate::model::time::Mono;
+    use crate::sys::clock::ManualClock;
     use crate::sys::fixture;
 
     fn made(said: Said) -> Login {
@@ -102,7 +103,8 @@ mod tests {
         let at = "2026-07-01T09:30:00Z".parse().unwrap();
         correlator.see(Sighting { at, coarse: false, origin: Origin::Journal, said }, Mono::default());
         let attempt = correlator.due(Mono::from_boot(std::time::Duration::from_secs(99))).remove(0);
-        make(&attempt, &machine.host, &mut Passwd::new(machine.host.clone()))
+        let clock = std::sync::Arc::new(ManualClock::new(at));
+        make(&attempt, &machine.host, &mut Passwd::new(machine.host.clone(), clock))
     }
 
     #[test]

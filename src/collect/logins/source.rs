@@ -98,7 +98,7 @@ impl LoginSource {
         let mut source = Self {
             host: context.host.clone(),
             clock: Arc::clone(&context.clock),
-            users: Passwd::new(context.host.clone()),
+            users: Passwd::new(context.host.clone(), Arc::clone(&context.clock)),
             choice: SourceChoice { name: NAME, reason: String::new(), covers: Vec::new() },
             flag: WakeFlag::new().map_err(|error| error.to_string())?,
             watches: Watches::new().ok(),

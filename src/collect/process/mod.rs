@@ -45,7 +45,7 @@ impl Reader {
     /// Reads the machine of `context`; the first observation has the serial number 0.
     pub fn new(context: &SourceContext) -> Self {
         let SourceContext { host, clock, redactor, command_line, .. } = context.clone();
-        Self { users: Passwd::new(host.clone()), host, clock, redactor, command_line, serial: 0 }
+        Self { users: Passwd::new(host.clone(), Arc::clone(&clock)), host, clock, redactor, command_line, serial: 0 }
     }
 
     /// Makes the observation. What the process left behind is read at once, the shortest-lived first: the command
