@@ -9,6 +9,8 @@
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+/// What it is built of.
+const SOURCES: &str = "bpf";
 const SOURCE: &str = "bpf/twinward.bpf.c";
 
 /// What came of it.
@@ -21,7 +23,7 @@ enum Outcome {
 }
 
 fn main() -> ExitCode {
-    println!("cargo::rerun-if-changed={SOURCE}");
+    println!("cargo::rerun-if-changed={SOURCES}");
     println!("cargo::rerun-if-env-changed=TWINWARD_CLANG");
     println!("cargo::rerun-if-env-changed=TWINWARD_NO_EBPF");
     println!("cargo::rustc-check-cfg=cfg(ebpf)");

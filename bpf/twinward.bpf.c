@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //
-// What the kernel tells of starts and ends of processes: small programs on raw tracepoints that write records
-// into one ring. The format of the records is described in src/sys/bpf/record.rs, which reads them.
+// What the kernel tells of starts and ends of processes, and of connections (connections.h): small programs on raw
+// tracepoints that write records into one ring. The format of the records is described in src/sys/bpf/record.rs, which
+// reads them.
 //
 // The layout of the kernel's own structures differs from kernel to kernel. The agent looks the offsets up in the
 // kernel's type information (src/sys/btf.rs, src/sys/bpf/layout.rs) and puts them into the constants below before it loads the programs, so
@@ -18,11 +19,16 @@ typedef unsigned long long u64;
 
 // --- what of linux/bpf.h is used: numbers that the kernel never changes ---
 
-enum { MAP_ARRAY = 2, MAP_RINGBUF = 27 };
+enum { MAP_ARRAY = 2, MAP_LRU_HASH = 9, MAP_RINGBUF = 27 };
 enum { RB_NO_WAKEUP = 1, RB_FORCE_WAKEUP = 2, RB_AVAIL_DATA = 0 };
 
 static void *(*const map_lookup)(void *map, const void *key) = (void *)1;
+static long (*const map_update)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
+static long (*const map_delete)(void *map, const void *key) = (void *)3;
 static u32 (*const this_cpu)(void) = (void *)8;
+static u64 (*const current_process)(void) = (void *)14;
+static u64 (*const current_user)(void) = (void *)15;
+static u64 (*const current_task)(void) = (void *)35;
 static u64 (*const current_cgroup_id)(void) = (void *)80;
 static long (*const read_user)(void *to, u32 size, const void *from) = (void *)112;
 static long (*const read_kernel)(void *to, u32 size, const void *from) = (void *)113;
@@ -69,11 +75,44 @@ OFFSET(pid_namespace_inum);
 OFFSET(css_set_dfl_cgrp);
 OFFSET(cgroup_kn);
 OFFSET(kernfs_node_name);
+OFFSET(sock_family);
+OFFSET(sock_local_port);
+OFFSET(sock_remote_port);
+OFFSET(sock_local);
+OFFSET(sock_remote);
+OFFSET(sock_local_v6);
+OFFSET(sock_remote_v6);
+OFFSET(sock_net);
+OFFSET(sock_protocol);
+OFFSET(sock_uid);
+OFFSET(sock_flags);
+OFFSET(sock_socket);
+OFFSET(net_inum);
+OFFSET(tcp_bytes_sent);
+OFFSET(tcp_bytes_retrans);
+OFFSET(tcp_bytes_received);
+OFFSET(skb_sk);
+OFFSET(skb_head);
+OFFSET(skb_protocol);
+OFFSET(skb_network_header);
+OFFSET(skb_transport_header);
+OFFSET(task_files);
+OFFSET(files_fdt);
+OFFSET(fdtable_max_fds);
+OFFSET(fdtable_fd);
+OFFSET(socket_file);
+OFFSET(file_inode);
+OFFSET(inode_ino);
 
 // How many bytes of the arguments are kept; one more than an event shows, so that it can be told that there was more.
 volatile const u32 SECTION(".rodata") argument_limit = 4097;
 // Half of the ring, in bytes.
 volatile const u32 SECTION(".rodata") ring_half = 1 << 18;
+// Whether connections of the machine with itself are told.
+volatile const u32 SECTION(".rodata") loopback_told = 0;
+// The ports that the kernel gives to sockets that ask for none.
+volatile const u32 SECTION(".rodata") ephemeral_first = 32768;
+volatile const u32 SECTION(".rodata") ephemeral_last = 60999;
 
 // --- maps ---
 
@@ -81,14 +120,14 @@ volatile const u32 SECTION(".rodata") ring_half = 1 << 18;
 struct map SECTION("maps") records = { .type = MAP_RINGBUF, .max_entries = 1 << 19 };
 
 // What both sides count and flag; one number each.
-enum { WOKEN, LOST_EXEC, LOST_EXIT, STATE_COUNT };
+enum { WOKEN, LOST_EXEC, LOST_EXIT, LOST_TCP, LOST_UDP, LOST_FLOOD, UDP_SECOND, UDP_TOLD, STATE_COUNT };
 struct map SECTION("maps") state = {
 	.type = MAP_ARRAY, .key_size = 4, .value_size = 8, .max_entries = STATE_COUNT,
 };
 
 // --- records ---
 
-enum { RECORD_EXEC = 1, RECORD_EXIT = 2 };
+enum { RECORD_EXEC = 1, RECORD_EXIT, RECORD_SOCKET, RECORD_CLOSED };
 
 #define UNKNOWN 0xffffffffu
 #define ARGUMENT_MOST 32776
@@ -157,7 +196,7 @@ INLINE void lose(u32 which)
 // The reader sleeps while nothing happens, and goes by a timer while something does. So it is woken by the first record
 // after a quiet time, and once more if half of the ring fills before its timer ends. WOKEN is 0 while it sleeps,
 // 1 while it goes by its timer, 2 once it was woken for a half full ring; the reader alone takes it back.
-INLINE void hand_on(void *record, u64 size, u32 lost)
+INLINE int hand_on(void *record, u64 size, u32 lost)
 {
 	u64 flags = RB_NO_WAKEUP;
 	u64 *woken = slot(WOKEN);
@@ -168,8 +207,10 @@ INLINE void hand_on(void *record, u64 size, u32 lost)
 		*woken = 2;
 		flags = RB_FORCE_WAKEUP;
 	}
-	if (ring_output(&records, record, size, flags))
-		lose(lost);
+	if (ring_output(&records, record, size, flags) == 0)
+		return 1;
+	lose(lost);
+	return 0;
 }
 
 // --- the programs ---
@@ -269,6 +310,8 @@ int SECTION("raw_tracepoint/sched_process_exit") ended(u64 *context)
 	hand_on(&record, sizeof(record), LOST_EXIT);
 	return 0;
 }
+
+#include "connections.h"
 
 // Several helpers may be called by GPL-compatible programs only.
 const char SECTION("license") program_license[] = "Dual MIT/GPL";

@@ -10,7 +10,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     use twinward::sys::host::Host;
 
     let layout = Layout::read(&Host::system())?;
-    let mut programs = Programs::load(&layout, Options { arguments: 4097, ring: 512 << 10 })?;
+    let options = Options { arguments: 4097, ring: 512 << 10, loopback: false, ephemeral: (32_768, 60_999) };
+    let mut programs = Programs::load(&layout, options)?;
     programs.set_awake(true)?;
     programs.attach(Program::Exec)?;
     println!("ready");

@@ -12,9 +12,16 @@ use twinward::sys::btf::{Member, offsets};
 fuzz_target!(|data: &[u8]| {
     let Some((which, bytes)) = data.split_first() else { return };
     if which % 2 == 0 {
-        if let Some(Record::Exec(exec)) = decode(bytes) {
-            let arguments = exec.arguments.map_or(0, <[u8]>::len);
-            assert!(arguments + exec.program.len() <= bytes.len());
+        match decode(bytes) {
+            Some(Record::Exec(exec)) => {
+                let arguments = exec.arguments.map_or(0, <[u8]>::len);
+                assert!(arguments + exec.program.len() <= bytes.len());
+            }
+            Some(Record::Socket(socket)) => {
+                assert_eq!(socket.local.is_ipv4(), socket.remote.is_ipv4());
+                assert!(bytes.len() >= 88 && socket.pid != Some(0));
+            }
+            Some(Record::Exit(_) | Record::Closed(_)) | None => {}
         }
     } else {
         let wanted =

@@ -198,7 +198,6 @@ def connections(run):
         thread.join()
         server.close()
 
-
         def mine():
             """Audit does not know this side's port if the socket was closed at once; then the process is ours."""
             return [c for c in run.items("ConnectionCreate") if str(port) in (c.get("LocalPort"), c["RemotePort"])
@@ -210,6 +209,12 @@ def connections(run):
         earlier += sum(1 for c in mine if c["Direction"] == "In" and "LocalPort" not in c) - earlier
         check(f"{count} connections at {rate}/s: each is received from both sides", out == count and into == count,
               f"{out} out, {into} in, {run.dropped()} dropped")
+        if run.directory.name == "ebpf":
+            ours = (os.getpid(), os.path.realpath(sys.executable))
+            known = sum(1 for c in mine if (c["ProcessId"], c["Executable"]) == ours and c.get("CommandLine"))
+            ended = sum(1 for c in mine if "BytesSent" in c.get("ExtraDetails", {}))
+            check(f"{count} connections at {rate}/s: each with its process, most with their bytes",
+                  known == len(mine) and ended >= 0.9 * len(mine), f"{known} with process, {ended} with bytes of {len(mine)}")
 
 
 def main(program, schemas, work, sources):

@@ -1,8 +1,13 @@
-//! Starts and ends of processes from programs of ours in the kernel: each one, with its command line, or counted as
-//! lost.
+//! Starts and ends of processes and connections from programs of ours in the kernel: each one, with its command line, or
+//! counted as lost.
 
+mod connections;
+mod hold;
+mod listeners;
+mod losses;
 mod observe;
 mod pace;
+mod programs;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -17,22 +22,24 @@ use crate::model::time::{Now, Timestamp};
 use crate::sys::bpf::{self, BpfError, Layout, Options, Program, Programs, record};
 use crate::sys::capabilities::{Capability, Privileges};
 use crate::sys::clock::Clock;
+use crate::sys::host::Host;
 use crate::sys::wake::{WakeFlag, Waker, Woken};
+use losses::Losses;
 use observe::Observer;
 use pace::{Look, Pace};
 
 /// The name in `SourceChoice`.
 const NAME: &str = "eBPF";
 /// What it gives.
-pub(super) const EVENTS: EventSet = EventSet::of(&[EventName::ProcessCreate, EventName::ProcessTerminate]);
+pub(super) const EVENTS: EventSet =
+    EventSet::of(&[EventName::ProcessCreate, EventName::ProcessTerminate, EventName::ConnectionCreate]);
 /// Room for about 2,000 starts of usual length: between two looks, 20,000 a second.
 const RING: u32 = 512 << 10;
 /// Records that may be read in one drain without an observation among them; then the caller gets a turn.
 const PATIENCE: usize = 16_384;
 
-/// Which program tells of an event.
-const TELLS: [(Program, EventName); 2] =
-    [(Program::Exec, EventName::ProcessCreate), (Program::Exit, EventName::ProcessTerminate)];
+/// The ports that the kernel gives by itself, unless it is configured otherwise.
+const EPHEMERAL: (u16, u16) = (32_768, 60_999);
 
 /// Opens the source, if this kernel takes the programs from us.
 pub(super) fn open(context: &SourceContext, events: EventSet, _: &str) -> Result<Box<dyn Source>, String> {
@@ -46,7 +53,13 @@ pub(super) fn open(context: &SourceContext, events: EventSet, _: &str) -> Result
     let layout = Layout::read(&context.host).map_err(|error| error.to_string())?;
     // One byte more tells that there was more.
     let arguments = u32::try_from(context.command_line).unwrap_or(u32::MAX).saturating_add(1);
-    let programs = Programs::load(&layout, Options { arguments, ring: RING }).map_err(|error| {
+    let options = Options {
+        arguments,
+        ring: RING,
+        loopback: context.loopback_connections,
+        ephemeral: ephemeral(&context.host).unwrap_or(EPHEMERAL),
+    };
+    let programs = Programs::load(&layout, options).map_err(|error| {
         let lacking = privileges.lacking(&[Capability::Bpf, Capability::Perfmon]);
         match lacking.as_slice() {
             [] => error.to_string(),
@@ -62,16 +75,53 @@ pub(super) fn open(context: &SourceContext, events: EventSet, _: &str) -> Result
     Ok(Box::new(source))
 }
 
+/// The ports that the kernel gives to sockets that ask for none.
+fn ephemeral(host: &Host) -> Option<(u16, u16)> {
+    let text = host.read_text("/proc/sys/net/ipv4/ip_local_port_range", 64).ok()?;
+    let mut numbers = text.split_ascii_whitespace().map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// Whether a program is there for one of these events. A connection, and an end, is told with the program that was
+/// started, so both need all starts, and connections the ends too.
+fn serves(program: Program, events: EventSet) -> bool {
+    let any = |names: &[EventName]| names.iter().any(|name| events.contains(*name));
+    match program {
+        Program::Exec => any(&[EventName::ProcessCreate, EventName::ProcessTerminate, EventName::ConnectionCreate]),
+        Program::Exit => any(&[EventName::ProcessTerminate, EventName::ConnectionCreate]),
+        Program::Call | Program::Tcp | Program::Udp => any(&[EventName::ConnectionCreate]),
+    }
+}
+
 /// What the loaded programs see.
 fn covers(programs: &Programs) -> Vec<Coverage> {
-    let cannot_see = |event| match event {
-        EventName::ProcessTerminate => "which program it was, if the process started none itself",
-        _ => "",
-    };
-    let loaded = TELLS.iter().filter(|(program, _)| programs.is_loaded(*program));
-    loaded
-        .map(|(_, event)| Coverage { event: *event, cannot_see: cannot_see(*event).to_owned(), complete: true })
-        .collect()
+    let mut covers = Vec::new();
+    let mut cover = |event, cannot_see: String, complete| covers.push(Coverage { event, cannot_see, complete });
+    if programs.is_loaded(Program::Exec) {
+        cover(EventName::ProcessCreate, String::new(), true);
+    }
+    if programs.is_loaded(Program::Exit) {
+        let cannot_see = "which program it was, if the process started none itself";
+        cover(EventName::ProcessTerminate, cannot_see.to_owned(), true);
+    }
+    // Without those of TCP another source does better.
+    if programs.is_loaded(Program::Call) && programs.is_loaded(Program::Tcp) {
+        let unanswered = "UDP that is received and never answered";
+        match programs.refusal(Program::Udp) {
+            None => cover(EventName::ConnectionCreate, unanswered.to_owned(), true),
+            Some(why) => cover(EventName::ConnectionCreate, format!("UDP ({why})"), false),
+        }
+    }
+    covers
+}
+
+/// Why the programs do not see all that they could.
+fn reason(programs: &Programs) -> String {
+    let refusals: Vec<_> = Program::ALL.iter().filter_map(|program| programs.refusal(*program)).collect();
+    match refusals.first() {
+        None => "the kernel took the programs".to_owned(),
+        Some(first) => format!("the kernel took some of the programs: {first}"),
+    }
 }
 
 /// See [`NAME`].
@@ -83,8 +133,9 @@ struct EbpfSource {
     flag: WakeFlag,
     pace: Pace,
     wanted: EventSet,
-    /// Lost records that were told, by program.
-    told: [u64; TELLS.len()],
+    losses: Losses,
+    /// Of what records were lost since the last time that the ring was read empty.
+    lost: EventSet,
     /// Everything up to here was read.
     whole_until: Timestamp,
 }
@@ -92,33 +143,31 @@ struct EbpfSource {
 impl EbpfSource {
     fn new(programs: Programs, context: &SourceContext) -> io::Result<Self> {
         Ok(Self {
-            choice: lane::choice(NAME, "the kernel took the programs", covers(&programs)),
+            choice: lane::choice(NAME, &reason(&programs), covers(&programs)),
             programs,
             observer: Observer::new(context),
             clock: Arc::clone(&context.clock),
             flag: WakeFlag::new()?,
             pace: Pace::Quiet,
             wanted: EventSet::NONE,
-            told: [0; TELLS.len()],
+            losses: Losses::default(),
+            lost: EventSet::NONE,
             whole_until: context.clock.now().wall,
         })
     }
 
-    /// Runs the programs that these events need. An end is told with the program that was started, so ends need both.
+    /// Runs the programs that these events need.
     fn watch(&mut self, events: EventSet) -> Result<(), BpfError> {
-        let ends = events.contains(EventName::ProcessTerminate);
-        let newly = ends && !self.wanted.contains(EventName::ProcessTerminate);
         self.wanted = events;
-        for (program, event) in TELLS {
-            if self.programs.is_loaded(program) && (events.contains(event) || (ends && program == Program::Exec)) {
+        let events = events.and(self.choice.events());
+        for program in Program::ALL {
+            if self.programs.is_loaded(program) && serves(program, events) {
                 self.programs.attach(program)?;
             } else {
                 self.programs.detach(program)?;
             }
         }
-        if newly {
-            self.observer.learn();
-        }
+        self.observer.remember(serves(Program::Exit, events));
         Ok(())
     }
 
@@ -128,8 +177,9 @@ impl EbpfSource {
         for _ in 0..PATIENCE {
             let Self { programs, observer, wanted, .. } = self;
             let taken = programs.take(|bytes| {
-                let record = record::decode(bytes);
-                out.extend(record.and_then(|record| observer.observe(record, *wanted, now)));
+                if let Some(record) = record::decode(bytes) {
+                    observer.observe(record, *wanted, now, out);
+                }
             });
             if !taken {
                 return look;
@@ -142,19 +192,12 @@ impl EbpfSource {
         Look::Part
     }
 
-    /// What found no room in the ring since this was asked last.
+    /// What was lost since this was asked last.
     fn losses(&mut self, now: Timestamp) -> io::Result<Vec<Loss>> {
-        let mut losses = Vec::new();
-        for ((program, event), told) in TELLS.into_iter().zip(&mut self.told) {
-            let lost = self.programs.lost(program)?;
-            let fresh = lost.saturating_sub(*told);
-            *told = lost;
-            if fresh > 0 {
-                let reason = "the ring between the kernel and the agent was full".to_owned();
-                let events = EventSet::of(&[event]);
-                losses.push(Loss { events, start: self.whole_until, end: now, at_most: Some(fresh), reason });
-            }
-        }
+        let wanted = self.wanted.and(self.choice.events());
+        let runs = |program| serves(program, wanted);
+        let losses = self.losses.since(&self.programs, runs, self.whole_until, now)?;
+        self.lost = losses.iter().fold(self.lost, |all, loss| all.with(loss.events));
         Ok(losses)
     }
 
@@ -162,7 +205,9 @@ impl EbpfSource {
         let from = out.len();
         let until = self.clock.now().mono.after(wait);
         loop {
-            let left = self.pace.patience(self.clock.now().mono, until);
+            let start = self.clock.now().mono;
+            let left = self.pace.patience(start, until);
+            let left = self.observer.due().map_or(left, |due| left.min(due.since(start)));
             let woken =
                 if left.is_zero() { Woken::Elapsed } else { self.flag.wait(Some(self.programs.as_fd()), left)? };
             let now = self.clock.now();
@@ -189,7 +234,12 @@ impl EbpfSource {
             self.pace = pace;
             if look != Look::Part {
                 self.whole_until = now.wall;
+                if !self.lost.is_empty() {
+                    self.observer.lost(std::mem::replace(&mut self.lost, EventSet::NONE));
+                }
             }
+            // Who does not wait takes what there is: a stop, most often.
+            self.observer.release(if wait.is_zero() { None } else { Some(now.mono) }, out);
             if out.len() > from
                 || !losses.is_empty()
                 || look == Look::Part
@@ -217,7 +267,37 @@ impl Source for EbpfSource {
     }
 
     fn drain(&mut self, wait: Duration, out: &mut Vec<Observation>) -> Result<Drained, SourceError> {
-        let losses = self.gather(wait, out).map_err(|source| SourceError::Broken { name: NAME, source })?;
-        Ok(Drained { losses })
+        let gathered = self.gather(wait, out);
+        if gathered.is_err() {
+            self.observer.release(None, out);
+        }
+        gathered.map(|losses| Drained { losses }).map_err(|source| SourceError::Broken { name: NAME, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_needed_runs() {
+        let of = |names: &[EventName]| -> Vec<Program> {
+            Program::ALL.into_iter().filter(|program| serves(*program, EventSet::of(names))).collect()
+        };
+        assert_eq!(of(&[]), []);
+        assert_eq!(of(&[EventName::ProcessCreate]), [Program::Exec]);
+        assert_eq!(of(&[EventName::ProcessTerminate]), [Program::Exec, Program::Exit]);
+        assert_eq!(of(&[EventName::ConnectionCreate]), Program::ALL);
+    }
+
+    #[test]
+    fn the_ports_that_the_kernel_gives_are_read() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::rooted(root.path());
+        assert_eq!(ephemeral(&host), None);
+        crate::sys::files::private_directory(&root.path().join("proc/sys/net/ipv4")).unwrap();
+        let file = root.path().join("proc/sys/net/ipv4/ip_local_port_range");
+        crate::sys::files::write_atomic(&file, b"10000\t20000\n", 0o600).unwrap();
+        assert_eq!(ephemeral(&host), Some((10_000, 20_000)));
     }
 }

@@ -25,6 +25,12 @@ impl Programs {
     }
 
     /// Never called.
+    #[must_use]
+    pub const fn refusal(&self, _: Program) -> Option<&str> {
+        match *self {}
+    }
+
+    /// Never called.
     ///
     /// # Errors
     /// None.
@@ -58,6 +64,14 @@ impl Programs {
     /// # Errors
     /// None.
     pub const fn lost(&self, _: Program) -> io::Result<u64> {
+        match *self {}
+    }
+
+    /// Never called.
+    ///
+    /// # Errors
+    /// None.
+    pub const fn flooded(&self) -> io::Result<u64> {
         match *self {}
     }
 

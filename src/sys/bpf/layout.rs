@@ -33,6 +33,10 @@ const NOBODY: &[Program] = &[];
 const BOTH: &[Program] = &[Program::Exec, Program::Exit];
 const EXEC: &[Program] = &[Program::Exec];
 const EXIT: &[Program] = &[Program::Exit];
+const TCP: &[Program] = &[Program::Call, Program::Tcp];
+const BYTES: &[Program] = &[Program::Tcp];
+const UDP: &[Program] = &[Program::Udp];
+const CONNECTIONS: &[Program] = &[Program::Call, Program::Tcp, Program::Udp];
 
 const CONSTANTS: &[Constant] = &[
     constant("task_flags", &[("task_struct", "flags")], EXIT),
@@ -63,6 +67,35 @@ const CONSTANTS: &[Constant] = &[
     constant("css_set_dfl_cgrp", &[("css_set", "dfl_cgrp")], NOBODY),
     constant("cgroup_kn", &[("cgroup", "kn")], NOBODY),
     constant("kernfs_node_name", &[("kernfs_node", "name")], NOBODY),
+    constant("sock_family", &[("sock", "__sk_common"), ("sock_common", "skc_family")], TCP),
+    constant("sock_local_port", &[("sock", "__sk_common"), ("sock_common", "skc_num")], TCP),
+    constant("sock_remote_port", &[("sock", "__sk_common"), ("sock_common", "skc_dport")], CONNECTIONS),
+    constant("sock_local", &[("sock", "__sk_common"), ("sock_common", "skc_rcv_saddr")], TCP),
+    constant("sock_remote", &[("sock", "__sk_common"), ("sock_common", "skc_daddr")], TCP),
+    constant("sock_local_v6", &[("sock", "__sk_common"), ("sock_common", "skc_v6_rcv_saddr")], NOBODY),
+    constant("sock_remote_v6", &[("sock", "__sk_common"), ("sock_common", "skc_v6_daddr")], NOBODY),
+    // The pointer in it stands at its beginning.
+    constant("sock_net", &[("sock", "__sk_common"), ("sock_common", "skc_net")], NOBODY),
+    constant("sock_protocol", &[("sock", "sk_protocol")], CONNECTIONS),
+    constant("sock_uid", &[("sock", "sk_uid")], NOBODY),
+    constant("sock_flags", &[("sock", "__sk_common"), ("sock_common", "skc_flags")], NOBODY),
+    constant("sock_socket", &[("sock", "sk_socket")], UDP),
+    constant("net_inum", &[("net", "ns"), ("ns_common", "inum")], NOBODY),
+    constant("tcp_bytes_sent", &[("tcp_sock", "bytes_sent")], BYTES),
+    constant("tcp_bytes_retrans", &[("tcp_sock", "bytes_retrans")], BYTES),
+    constant("tcp_bytes_received", &[("tcp_sock", "bytes_received")], BYTES),
+    constant("skb_sk", &[("sk_buff", "sk")], UDP),
+    constant("skb_head", &[("sk_buff", "head")], UDP),
+    constant("skb_protocol", &[("sk_buff", "protocol")], UDP),
+    constant("skb_network_header", &[("sk_buff", "network_header")], UDP),
+    constant("skb_transport_header", &[("sk_buff", "transport_header")], UDP),
+    constant("task_files", &[("task_struct", "files")], UDP),
+    constant("files_fdt", &[("files_struct", "fdt")], UDP),
+    constant("fdtable_max_fds", &[("fdtable", "max_fds")], UDP),
+    constant("fdtable_fd", &[("fdtable", "fd")], UDP),
+    constant("socket_file", &[("socket", "file")], UDP),
+    constant("file_inode", &[("file", "f_inode")], NOBODY),
+    constant("inode_ino", &[("inode", "i_ino")], NOBODY),
 ];
 
 /// Where this kernel has the members.

@@ -5,7 +5,7 @@
 //! opening files for good (Landlock); on a kernel without Landlock it costs the memory for a moment.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::thread;
 
 use aya::maps::{Array, MapData, MapError, RingBuf};
@@ -25,12 +25,17 @@ const VERDICT: usize = 300;
 
 /// The place in the map `state` where the programs note that they have woken the reader.
 const WOKEN: u32 = 0;
+/// The place in the map `state` of the count of peers of UDP that were more than are told.
+const FLOOD: u32 = 5;
 
 impl Program {
     const fn name(self) -> &'static str {
         match self {
             Self::Exec => "started",
             Self::Exit => "ended",
+            Self::Call => "called",
+            Self::Tcp => "changed",
+            Self::Udp => "sent",
         }
     }
 
@@ -38,6 +43,8 @@ impl Program {
         match self {
             Self::Exec => "sched_process_exec",
             Self::Exit => "sched_process_exit",
+            Self::Call | Self::Tcp => "inet_sock_set_state",
+            Self::Udp => "net_dev_queue",
         }
     }
 
@@ -46,6 +53,8 @@ impl Program {
         match self {
             Self::Exec => 1,
             Self::Exit => 2,
+            Self::Call | Self::Tcp => 3,
+            Self::Udp => 4,
         }
     }
 
@@ -54,6 +63,9 @@ impl Program {
     }
 }
 
+/// For each program: whether it is loaded, or why it is not.
+type Loaded = [Result<(), String>; Program::ALL.len()];
+
 /// The loaded programs and their ring. Everything in the kernel goes when this is dropped.
 pub struct Programs {
     ebpf: Ebpf,
@@ -61,7 +73,7 @@ pub struct Programs {
     state: Array<MapData, u64>,
     /// Readable when the programs have woken us, and not merely because there is something in the ring.
     calls: OwnedFd,
-    loaded: [bool; Program::ALL.len()],
+    loaded: Loaded,
     attached: [Option<RawTracePointLinkId>; Program::ALL.len()],
 }
 
@@ -69,11 +81,10 @@ impl Programs {
     /// Loads those programs that this kernel has the members for. Nothing runs before [`Programs::attach`].
     ///
     /// # Errors
-    /// The kernel refuses a map or a program, most often for want of CAP_BPF and CAP_PERFMON; or it lacks what all
-    /// programs need.
+    /// The kernel refuses a map, or a program that is not optional, most often for want of CAP_BPF and CAP_PERFMON; or
+    /// it lacks what these need.
     pub fn load(layout: &Layout, options: Options) -> Result<Self, BpfError> {
-        let wanted = Program::ALL.map(|program| layout.lacks(program).is_none());
-        if let (false, Some(member)) = (wanted.contains(&true), layout.lacks(Program::Exec)) {
+        if let (Some(member), Some(_)) = (layout.lacks(Program::Exec), layout.lacks(Program::Exit)) {
             return Err(BpfError::Lacks(member));
         }
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
@@ -82,22 +93,28 @@ impl Programs {
         let loading = thread::Builder::new().name("ebpf-load".to_owned()).spawn(move || {
             // Without Landlock it works too.
             let _ = open_no_files();
-            load(&layout, options, cpus, wanted)
+            load(&layout, options, cpus)
         })?;
-        let mut ebpf = loading.join().map_err(|_| BpfError::Refused("loading crashed".to_owned()))??;
+        let (mut ebpf, loaded) = loading.join().map_err(|_| BpfError::Refused("loading crashed".to_owned()))??;
         let mut map = |name| ebpf.take_map(name).ok_or_else(|| BpfError::Refused(format!("no map {name}")));
         let ring = RingBuf::try_from(map("records")?).map_err(|error| map_refused(&error))?;
         let state = Array::try_from(map("state")?).map_err(|error| map_refused(&error))?;
         let calls = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io::Error::from)?;
         let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&calls, &ring, epoll::EventData::new_u64(0), edge).map_err(io::Error::from)?;
-        Ok(Self { ebpf, ring, state, calls, loaded: wanted, attached: [None, None] })
+        Ok(Self { ebpf, ring, state, calls, loaded, attached: Program::ALL.map(|_| None) })
     }
 
     /// Whether a program can be attached.
     #[must_use]
     pub fn is_loaded(&self, program: Program) -> bool {
-        self.loaded.get(program.index()).is_some_and(|loaded| *loaded)
+        self.loaded.get(program.index()).is_some_and(Result::is_ok)
+    }
+
+    /// Why a program cannot be attached; `None` if it can.
+    #[must_use]
+    pub fn refusal(&self, program: Program) -> Option<&str> {
+        self.loaded.get(program.index())?.as_ref().err().map(String::as_str)
     }
 
     /// Lets a program run from now on.
@@ -136,12 +153,35 @@ impl Programs {
         self.state.set(WOKEN, u64::from(awake), 0).map_err(io::Error::other)
     }
 
-    /// How many records of a program found no room, since it was loaded.
+    /// How many records of a program found no room, since it was loaded. Those of TCP are counted as one.
     ///
     /// # Errors
     /// Those of the system call.
     pub fn lost(&self, program: Program) -> io::Result<u64> {
-        self.state.get(&program.lost(), 0).map_err(io::Error::other)
+        Ok(self.state.get(&program.lost(), 0).map_err(io::Error::other)? + self.missed(program))
+    }
+
+    /// How many peers of UDP were more than are told in a second, since the program was loaded.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn flooded(&self) -> io::Result<u64> {
+        self.state.get(&FLOOD, 0).map_err(io::Error::other)
+    }
+
+    /// How often the kernel did not run a program because it ran already on that processor: an interrupt may bring a
+    /// packet that changes another connection just then. 0 if this kernel does not say (before 5.12).
+    fn missed(&self, program: Program) -> u64 {
+        // Starts and ends of processes do not come with interrupts, and packets are queued with those of their kind off.
+        if program != Program::Tcp || !self.is_loaded(program) {
+            return 0;
+        }
+        let descriptor = self.ebpf.program(program.name()).and_then(|program| program.fd().ok());
+        let text = descriptor.and_then(|descriptor| {
+            std::fs::read_to_string(format!("/proc/self/fdinfo/{}", descriptor.as_fd().as_raw_fd())).ok()
+        });
+        let count = |text: String| text.lines().find_map(|l| l.strip_prefix("recursion_misses:")?.trim().parse().ok());
+        text.and_then(count).unwrap_or(0)
     }
 
     /// Takes note that the programs have woken us, so that the next wait is for the next time.
@@ -167,23 +207,35 @@ fn open_no_files() -> Result<(), RulesetError> {
     Ruleset::default().handle_access(AccessFs::ReadFile)?.create()?.restrict_self().map(drop)
 }
 
-fn load(layout: &Layout, options: Options, cpus: u32, wanted: [bool; 2]) -> Result<Ebpf, BpfError> {
+fn load(layout: &Layout, options: Options, cpus: u32) -> Result<(Ebpf, Loaded), BpfError> {
     let half = options.ring / 2;
+    let loopback = u32::from(options.loopback);
+    let (first, last) = (u32::from(options.ephemeral.0), u32::from(options.ephemeral.1));
     let mut loader = EbpfLoader::new();
     loader.btf(None).verifier_log_level(VerifierLogLevel::DEBUG);
     for (name, offset) in layout.constants() {
         loader.override_global(name, offset, true);
     }
     loader.override_global("argument_limit", &options.arguments, true).override_global("ring_half", &half, true);
+    loader.override_global("loopback_told", &loopback, true);
+    loader.override_global("ephemeral_first", &first, true).override_global("ephemeral_last", &last, true);
     loader.map_max_entries("records", options.ring).map_max_entries("scratch", cpus);
     let mut ebpf = loader.load(OBJECT).map_err(|error| match error {
         EbpfError::MapError(error) => map_refused(&error),
         error => BpfError::Refused(error.to_string()),
     })?;
-    for program in Program::ALL.into_iter().filter(|program| wanted.get(program.index()) == Some(&true)) {
-        raw_tracepoint(&mut ebpf, program)?.load().map_err(|error| refused(program, &error))?;
+    let mut outcomes = Program::ALL.map(|_| Ok(()));
+    for (program, place) in Program::ALL.into_iter().zip(&mut outcomes) {
+        let outcome = match layout.lacks(program) {
+            Some(member) => Err(BpfError::Lacks(member)),
+            None => raw_tracepoint(&mut ebpf, program)?.load().map_err(|error| refused(program, &error)),
+        };
+        *place = match outcome {
+            Err(error @ BpfError::Refused(_)) if !program.is_optional() => return Err(error),
+            outcome => outcome.map_err(|error| error.to_string()),
+        };
     }
-    Ok(ebpf)
+    Ok((ebpf, outcomes))
 }
 
 fn raw_tracepoint(ebpf: &mut Ebpf, program: Program) -> Result<&mut RawTracePoint, BpfError> {

@@ -35,11 +35,23 @@ pub enum Program {
     Exec,
     /// Tells of each process that ends.
     Exit,
+    /// Notes who connects by TCP, and tells of what listens.
+    Call,
+    /// Tells of each TCP connection, and of its end if that comes soon. Does not know who connects without the other one.
+    Tcp,
+    /// Tells of the first UDP packet that is sent to a peer, and again after ten minutes.
+    Udp,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Exec, Self::Exit];
+    pub const ALL: [Self; 5] = [Self::Exec, Self::Exit, Self::Call, Self::Tcp, Self::Udp];
+
+    /// Whether the others are of use without it.
+    #[must_use]
+    pub const fn is_optional(self) -> bool {
+        matches!(self, Self::Call | Self::Tcp | Self::Udp)
+    }
 }
 
 /// What the programs are loaded with.
@@ -49,6 +61,10 @@ pub struct Options {
     pub arguments: u32,
     /// Bytes of the ring; a power of two, and a multiple of the page size.
     pub ring: u32,
+    /// Whether connections of the machine with itself are told.
+    pub loopback: bool,
+    /// The ports that the kernel gives to sockets that ask for none: the first and the last.
+    pub ephemeral: (u16, u16),
 }
 
 /// Why the kernel's programs give nothing.

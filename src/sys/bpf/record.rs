@@ -4,11 +4,12 @@
 //! the kernel itself says for a process that nobody signed in to.
 //!
 //! ```text
-//! every    0  u32  kind: 1 a program was started, 2 a process ended
+//! every    0  u32  kind: 1 a program was started, 2 a process ended; 3 and 4, about connections: `record/sockets.rs`
 //! record   4  u32  process id (of the whole process, as the first PID namespace counts)
 //!          8  u64  nanoseconds since boot, suspended time included
-//!         16  u32  process id of the parent
-//!         20  u32  real user id
+//!
+//! kinds   16  u32  process id of the parent
+//! 1 and 2 20  u32  real user id
 //!
 //! kind 1  24  u32  effective user id               kind 2  24  u32  status, as wait(2) gives it
 //!         28  u32  user id of the sign-in                  28  u32  flags of the task
@@ -24,6 +25,10 @@
 //!         72       the arguments, the path, the name: each with its closing NUL, unless it was cut
 //! ```
 
+mod sockets;
+
+pub use sockets::{Closed, Socket, What};
+
 /// What the kernel says for a number that it does not tell.
 const UNKNOWN: u32 = u32::MAX;
 
@@ -34,6 +39,10 @@ pub enum Record<'a> {
     Exec(Exec<'a>),
     /// A process ended.
     Exit(Exit<'a>),
+    /// Something happened to a socket.
+    Socket(Socket),
+    /// A connection ended.
+    Closed(Closed),
 }
 
 /// A program was started.
@@ -95,6 +104,8 @@ pub fn decode(bytes: &[u8]) -> Option<Record<'_>> {
     match number(bytes, 0)? {
         1 => exec(bytes).map(Record::Exec),
         2 => exit(bytes).map(Record::Exit),
+        3 => sockets::socket(bytes).map(Record::Socket),
+        4 => sockets::closed(bytes).map(Record::Closed),
         _ => None,
     }
 }
@@ -207,12 +218,12 @@ mod tests {
         for end in 0..record.len() {
             assert_eq!(decode(&record[..end]), None, "{end}");
         }
-        assert_eq!(decode(&bytes(&[3, 7], &[0; 200])), None);
+        assert_eq!(decode(&bytes(&[5, 7], &[0; 200])), None);
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_survived(kind in 0_u32..4, rest in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes_are_survived(kind in 0_u32..6, rest in prop::collection::vec(any::<u8>(), 0..300)) {
             if let Some(Record::Exec(exec)) = decode(&bytes(&[kind], &rest)) {
                 prop_assert!(exec.program.len() + exec.cgroup_name.len() + exec.arguments.map_or(0, <[u8]>::len) <= rest.len());
             }
