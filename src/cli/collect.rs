@@ -54,6 +54,8 @@ enum Wanted {
     Audit,
     /// The kernel's process connector.
     Connector,
+    /// The files that are opened to be run.
+    Fanotify,
     /// Looking at /proc once a second.
     Poll,
 }
@@ -124,6 +126,7 @@ impl Collect {
             Wanted::Ebpf => settings::ProcessSource::Ebpf,
             Wanted::Audit => settings::ProcessSource::Audit,
             Wanted::Connector => settings::ProcessSource::Connector,
+            Wanted::Fanotify => settings::ProcessSource::Fanotify,
             Wanted::Poll => settings::ProcessSource::Poll,
         };
         let context = SourceContext { wanted, ..SourceContext::plain(host.clone(), Arc::clone(clock)) };

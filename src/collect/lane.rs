@@ -6,10 +6,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::process::{command_line, connector, poll};
+use super::process::programs::Programs;
+use super::process::{command_line, connector, poll, taskstats};
 use super::redact::Redactor;
 use super::source::{Coverage, Source, SourceChoice, SourceError};
-use super::{audit, connections, ebpf, logins, resync};
+use super::{audit, connections, ebpf, fanotify, logins, resync};
 use crate::model::event::EventName;
 use crate::model::event_set::EventSet;
 use crate::model::health::CollectorHealth;
@@ -26,7 +27,8 @@ pub enum Lane {
     Kernel,
     /// Connections, if the source of the first lane sees none.
     Connections,
-    /// Ends of processes, if the first lane has audit, for which a record of each end is too dear.
+    /// Ends of processes, if the source of the first lane sees none: audit, for which a record of each end is too dear,
+    /// fanotify and polling.
     Ends,
     /// Sign-ins, if the source of the first lane sees none.
     Logins,
@@ -92,6 +94,8 @@ pub struct SourceContext {
     pub command_line: usize,
     /// The directory in which sources keep what outlives a restart, if they may.
     pub state: Option<PathBuf>,
+    /// What the sources of this agent have learned of programs.
+    pub programs: Programs,
 }
 
 impl SourceContext {
@@ -112,6 +116,7 @@ impl SourceContext {
             command_line,
             loopback_connections: settings.loopback_connections,
             state: None,
+            programs: Programs::default(),
         }
     }
 
@@ -119,7 +124,16 @@ impl SourceContext {
     pub fn plain(host: Host, clock: Arc<dyn Clock>) -> Self {
         let redactor = Arc::new(Redactor::new([]));
         let command_line = command_line::LIMIT;
-        Self { wanted: Wanted::Auto, host, clock, redactor, command_line, loopback_connections: false, state: None }
+        Self {
+            wanted: Wanted::Auto,
+            host,
+            clock,
+            redactor,
+            command_line,
+            loopback_connections: false,
+            state: None,
+            programs: Programs::default(),
+        }
     }
 }
 
@@ -128,8 +142,8 @@ type Open = fn(&SourceContext, EventSet, &str) -> Result<Box<dyn Source>, String
 
 /// One way to read a lane.
 struct Candidate {
-    /// Its name in the configuration; `Auto` if it has none and is always allowed.
-    setting: Wanted,
+    /// The names in the configuration with which it may be taken, besides `Auto`; none if with all.
+    settings: &'static [Wanted],
     /// What it can give.
     events: EventSet,
     open: Open,
@@ -137,20 +151,24 @@ struct Candidate {
 
 /// The sources of the kernel lane, the best first.
 const KERNEL: &[Candidate] = &[
-    Candidate { setting: Wanted::Ebpf, events: ebpf::EVENTS, open: ebpf::open },
-    Candidate { setting: Wanted::Audit, events: audit::EVENTS, open: audit::open },
-    Candidate { setting: Wanted::Connector, events: connector::EVENTS, open: connector::open },
-    Candidate { setting: Wanted::Poll, events: poll::EVENTS, open: poll::open },
+    Candidate { settings: &[Wanted::Ebpf], events: ebpf::EVENTS, open: ebpf::open },
+    Candidate { settings: &[Wanted::Audit], events: audit::EVENTS, open: audit::open },
+    Candidate { settings: &[Wanted::Connector], events: connector::EVENTS, open: connector::open },
+    Candidate { settings: &[Wanted::Fanotify], events: fanotify::EVENTS, open: fanotify::open },
+    Candidate { settings: &[Wanted::Poll], events: poll::EVENTS, open: poll::open },
 ];
 
 /// The sources of the lane for connections.
-const CONNECTIONS: &[Candidate] =
-    &[Candidate { setting: Wanted::Auto, events: connections::EVENTS, open: connections::open }];
+const CONNECTIONS: &[Candidate] = &[Candidate { settings: &[], events: connections::EVENTS, open: connections::open }];
 
-/// The sources of the lane for ends: beside audit only.
-const ENDS: &[Candidate] = &[Candidate { setting: Wanted::Audit, events: connector::EVENTS, open: connector::open }];
+/// The sources of the lane for ends, the best first. Who asks for polling has no rights, or wants to spend nothing.
+const ENDS: &[Candidate] = &[
+    Candidate { settings: &[Wanted::Audit], events: connector::EVENTS, open: connector::open },
+    Candidate { settings: &[Wanted::Audit, Wanted::Fanotify], events: taskstats::EVENTS, open: taskstats::open },
+];
+
 /// The sources of the lane for sign-ins.
-const LOGINS: &[Candidate] = &[Candidate { setting: Wanted::Auto, events: logins::EVENTS, open: logins::open }];
+const LOGINS: &[Candidate] = &[Candidate { settings: &[], events: logins::EVENTS, open: logins::open }];
 
 /// Opens the source of a lane for these events. May take one second, while the kernel is asked for the process
 /// connector.
@@ -167,15 +185,16 @@ pub fn open(lane: Lane, context: &SourceContext, events: EventSet) -> Result<Box
     };
     let mut tried = Vec::new();
     for candidate in candidates {
-        let free = candidate.setting == Wanted::Auto || context.wanted == Wanted::Auto;
-        let chosen = !free && candidate.setting == context.wanted;
+        let free = candidate.settings.is_empty() || context.wanted == Wanted::Auto;
+        let chosen = !free && candidate.settings.contains(&context.wanted);
         if candidate.events.and(events).is_empty() || !(chosen || free) {
             continue;
         }
-        let why = if chosen { "chosen by collect.process_source".to_owned() } else { tried.join("; ") };
+        let why =
+            if chosen && tried.is_empty() { "chosen by collect.process_source".to_owned() } else { tried.join("; ") };
         match (candidate.open)(context, events, &why) {
             // What polling misses was never there to be counted.
-            Ok(source) if lane == Lane::Kernel && candidate.setting != Wanted::Poll => {
+            Ok(source) if lane == Lane::Kernel && !candidate.settings.contains(&Wanted::Poll) => {
                 return Ok(resync::after_loss(source, context, events));
             }
             Ok(source) => return Ok(source),

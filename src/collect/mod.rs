@@ -7,6 +7,7 @@
 mod audit;
 mod connections;
 mod ebpf;
+mod fanotify;
 pub mod lane;
 mod listening_ports;
 pub mod logins;

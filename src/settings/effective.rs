@@ -93,6 +93,7 @@ impl ProcessSource {
             Self::Ebpf => "ebpf",
             Self::Audit => "audit",
             Self::Connector => "connector",
+            Self::Fanotify => "fanotify",
             Self::Poll => "poll",
         }
     }

@@ -163,14 +163,15 @@ pub const KEYS: &[Key] = &[
     Key {
         section: "collect",
         name: "collect.process_source",
-        form: Form::Choice { now: &["auto", "ebpf", "audit", "connector", "poll"], later: &["fanotify"] },
+        form: Form::Choice { now: &["auto", "ebpf", "audit", "connector", "fanotify", "poll"], later: &[] },
         default: Some(defaults::COLLECT_PROCESS_SOURCE),
         example: "",
         help: &[
             "Where process starts are read from.",
             "auto: the best that works, in this order. ebpf: programs of ours in the kernel.",
             "audit: the kernel's audit records.",
-            "connector: the kernel's process connector. poll: a look at /proc each second.",
+            "connector: the kernel's process connector. fanotify: the files that are opened to be run.",
+            "poll: a look at /proc each second.",
         ],
         hidden: false,
     },

@@ -164,6 +164,8 @@ pub enum ProcessSource {
     Audit,
     /// The kernel's process connector.
     Connector,
+    /// The files that are opened to be run.
+    Fanotify,
     /// Looking at `/proc` once a second.
     Poll,
 }

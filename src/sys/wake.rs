@@ -34,6 +34,17 @@ pub enum Woken {
     Elapsed,
 }
 
+/// What a wait on two descriptors found; nothing if time is up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stirred {
+    /// Somebody called.
+    pub called: bool,
+    /// The first descriptor has something to read, or an error to tell.
+    pub readable: bool,
+    /// The second one has an exceptional condition to tell, which it does once.
+    pub urgent: bool,
+}
+
 impl WakeFlag {
     /// A flag that nobody has raised yet.
     ///
@@ -69,9 +80,36 @@ impl WakeFlag {
         if flag.revents().is_empty() {
             return Ok(Woken::Ready);
         }
-        // Takes the count back to zero; nothing to read means that another wait took it.
-        let _ = rustix::io::read(&*self.0, &mut [0_u8; 8]);
+        self.lower();
         Ok(Woken::Called)
+    }
+
+    /// As [`WakeFlag::wait`], also until `urgent` has an exceptional condition (`POLLPRI`).
+    ///
+    /// # Errors
+    /// Those of `poll`.
+    pub fn wait_both(&self, readable: BorrowedFd<'_>, urgent: BorrowedFd<'_>, wait: Duration) -> io::Result<Stirred> {
+        let timeout = Timespec::try_from(wait).unwrap_or(Timespec { tv_sec: 86_400, tv_nsec: 0 });
+        let mut fds = [
+            PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(readable, PollFlags::IN),
+            PollFd::from_borrowed_fd(urgent, PollFlags::PRI),
+        ];
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(Stirred { called: true, ..Stirred::default() }),
+            Err(error) => return Err(error.into()),
+        }
+        let [called, readable, urgent] = fds.map(|fd| !fd.revents().is_empty());
+        if called {
+            self.lower();
+        }
+        Ok(Stirred { called, readable, urgent })
+    }
+
+    /// Takes the count back to zero; nothing to read means that another wait took it.
+    fn lower(&self) {
+        let _ = rustix::io::read(&*self.0, &mut [0_u8; 8]);
     }
 }
 
@@ -95,5 +133,12 @@ mod tests {
         let (reader, mut writer) = io::pipe().unwrap();
         io::Write::write_all(&mut writer, b"x").unwrap();
         assert_eq!(flag.wait(Some(reader.as_fd()), Duration::from_secs(60)).unwrap(), Woken::Ready);
+        let (quiet, _kept) = io::pipe().unwrap();
+        let both = |first: BorrowedFd<'_>, wait| flag.wait_both(first, quiet.as_fd(), wait).unwrap();
+        let minute = Duration::from_secs(60);
+        assert_eq!(both(reader.as_fd(), minute), Stirred { readable: true, ..Stirred::default() });
+        assert_eq!(both(quiet.as_fd(), Duration::ZERO), Stirred::default());
+        flag.waker().wake();
+        assert_eq!(both(quiet.as_fd(), minute), Stirred { called: true, ..Stirred::default() });
     }
 }

@@ -8,6 +8,8 @@ mod schema;
 mod command;
 mod connections;
 mod connector;
+mod ends;
+mod fanotify;
 mod processes;
 mod snapshots;
 

@@ -5,6 +5,8 @@ pub(super) mod command_line;
 pub mod connector;
 mod family;
 pub mod poll;
+pub(super) mod programs;
+pub(super) mod taskstats;
 
 use std::io;
 use std::sync::Arc;

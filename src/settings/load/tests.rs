@@ -118,7 +118,7 @@ fn every_problem_of_every_layer_is_told_at_once() {
         "port = 1\n[hub]\nprot = 8883\nport = \"8883\"\nmessages = \"close\"\ntransport = \"websocket\"\n",
         "host = \"https://hub\"\nca_file = \"ca.pem\"\n[storrage]\ndirectory = \"/x\"\n[storage]\n",
         "commit_interval = 60\nmin_free_bytes = -1\nruntime_directory = true\n[colour]\nx = 1\n",
-        "[collect]\nprocess_source = \"fanotify\"\n[identity]\nconnection_sting = \"x\"\n",
+        "[collect]\nprocess_source = \"telepathy\"\n[identity]\nconnection_sting = \"x\"\n",
     ));
     place.put("conf.d/a.toml", "log = 5\nhub = { port = 70000, directory = \"/x\" }\n", 0o644);
     place.put("conf.d/b.toml", "[hub\nport = 1\n", 0o644);
@@ -138,7 +138,7 @@ fn every_problem_of_every_layer_is_told_at_once() {
     DIR/twinward.toml:13: storage.min_free_bytes: -1 is not accepted, expected a number of bytes, or text such as "64 MiB", at most 1024 GiB
     DIR/twinward.toml:14: storage.runtime_directory: is a boolean, expected an absolute path such as "/etc/twinward/file"
     DIR/twinward.toml:15: colour: unknown section
-    DIR/twinward.toml:18: collect.process_source: "fanotify" is not in this version, expected "auto" or "ebpf" or "audit" or "connector" or "poll"
+    DIR/twinward.toml:18: collect.process_source: "telepathy" is not accepted, expected "auto" or "ebpf" or "audit" or "connector" or "fanotify" or "poll"
     DIR/twinward.toml:20: identity.connection_sting: unknown key; did you mean identity.connection_string?
     DIR/conf.d/a.toml:1: log: is a number, expected a section [log] with keys below it
     DIR/conf.d/a.toml:2: hub.directory: unknown key; did you mean storage.directory?
