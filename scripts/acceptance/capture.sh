@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What the sources of process starts and connections see of a known load, against the loopback hub: every marked process
 # and connection is received, or counted.
-# usage: capture.sh [TWINWARD [SOURCE...]]     (as root; SOURCE: ebpf audit connector; default all of them)
+# usage: capture.sh [TWINWARD [SOURCE...]]     (as root; SOURCE: ebpf audit connector fanotify; default all of them)
 set -euo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
 program=${1:-$top/target/release/twinward}

@@ -58,6 +58,11 @@ impl Elders {
         self.known.len()
     }
 
+    /// Whether this process is one of them, and not another one with its number.
+    pub(super) fn has(&self, host: &Host, pid: u32) -> bool {
+        self.known.get(&pid).is_some_and(|known| procfs::stat(host, pid).is_some_and(|stat| stat.start == known.0))
+    }
+
     /// Audit has recorded this process, so it is none of them.
     pub(super) fn remove(&mut self, pid: u32) {
         self.known.remove(&pid);
@@ -110,12 +115,14 @@ mod tests {
         let mut elders = Elders::find(&host, OnSince::Now, now);
         assert_eq!(elders.count(), 4);
         elders.remove(13);
+        assert!(elders.has(&host, 10) && elders.has(&host, 11) && !elders.has(&host, 13));
 
         // One starts a program, the id of another is used again, one stays, one is watched by audit.
         process(root.path(), 10, 1000, 6000);
         process(root.path(), 11, 9999, 6000);
         process(root.path(), 13, 1300, 6000);
         assert_eq!(elders.look(&host, now), []);
+        assert!(elders.has(&host, 10) && !elders.has(&host, 11));
         let later = now.after(EVERY);
         let pids: Vec<_> = elders.look(&host, later).iter().map(|stat| stat.pid).collect();
         assert_eq!(pids, [10]);

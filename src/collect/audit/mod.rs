@@ -7,6 +7,7 @@ mod connections;
 mod elders;
 mod logins;
 mod observe;
+mod older;
 mod said;
 mod session;
 
@@ -30,6 +31,7 @@ use connections::Resolver;
 use elders::{Elders, OnSince};
 use logins::Logins;
 use observe::Observer;
+use older::Older;
 use said::Said;
 use session::{Found, Session};
 
@@ -63,6 +65,7 @@ pub(super) fn open(context: &SourceContext, events: EventSet, why: &str) -> Resu
         logins: Logins::default(),
         ready: VecDeque::new(),
         elders,
+        older: Older::new(context),
         flag: WakeFlag::new().map_err(|error| error.to_string())?,
         more: false,
         lost,
@@ -93,7 +96,7 @@ fn covers(found: Found, elders: usize) -> Vec<Coverage> {
         let older_ones = format!("the {elders} processes that are older than audit");
         let way_out = "(audit=1 on the kernel's command line leaves none)";
         replaced = format!("programs that end within 10 s, if one of {older_ones} starts them in its place {way_out}");
-        older = format!("connections of {older_ones} {way_out}");
+        older = format!("connections under a second of {older_ones} {way_out}");
     }
     let coverage = |event, parts: &[&str], complete| {
         let cannot_see = parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(", ");
@@ -130,6 +133,7 @@ struct AuditSource {
     /// Put together, but not yet given.
     ready: VecDeque<Happened>,
     elders: Elders,
+    older: Older,
     choice: SourceChoice,
     flag: WakeFlag,
     /// Whether the last drain left something to read.
@@ -215,7 +219,8 @@ impl AuditSource {
             return Ok(true);
         }
         let now = self.reader.clock().now().mono;
-        let patience = [self.assembler.patience(now), self.logins.patience(now)];
+        let older = self.older.patience(now, &self.elders, self.wanted.contains(EventName::ConnectionCreate));
+        let patience = [self.assembler.patience(now), self.logins.patience(now), older];
         let wait = patience.into_iter().flatten().fold(wait, Duration::min);
         let fd = self.session.records.as_fd();
         match self.flag.wait(Some(fd), wait)? {
@@ -262,6 +267,8 @@ impl AuditSource {
             losses.push(self.loss(None, "the buffer for audit records overflowed"));
         }
         let now = self.reader.clock().now();
+        let wants_connections = self.wanted.contains(EventName::ConnectionCreate);
+        out.extend(self.older.look(now.mono, &self.elders, wants_connections));
         // After a quiet wait, too: the system may have been switched off.
         if now.mono.since(self.asked) >= ASK_EVERY {
             let lost = self.ask(now.mono)?;
