@@ -117,6 +117,12 @@ pub fn arguments(host: &Host, pid: u32, limit: usize) -> Option<Vec<u8>> {
     host.read(format!("/proc/{pid}/cmdline"), limit).ok()
 }
 
+/// Reads `/proc/PID/cgroup`: a line for each hierarchy, with the path of the cgroup at its end; `None` if it is gone.
+#[must_use]
+pub fn cgroup(host: &Host, pid: u32) -> Option<Vec<u8>> {
+    host.read(format!("/proc/{pid}/cgroup"), 4096).ok()
+}
+
 /// Reads the link `/proc/PID/exe`.
 ///
 /// # Errors

@@ -3,7 +3,8 @@
 //! `ExtraDetails` of a start: `CommandLineSource` is `audit`; what [`CommandLine::describe`] says about the line, and
 //! `CommandLineCut` also if records of it are missing; `AuditUserId`, the user who signed in, whoever it became since,
 //! and `AuditSessionId`, the number of that sign-in, if a person started it; `Architecture` for a 32-bit program on a
-//! 64-bit machine; `ExecutableDeleted` if the file was removed.
+//! 64-bit machine; `ExecutableDeleted` if the file was removed; `ContainerId` if the
+//! process is in one.
 //!
 //! Of a connection the same, and `InProgress` if the program did not wait for the outcome, which may yet be a refusal;
 //! `ProtocolAssumed` if the socket was gone before it could be looked at. The kernel gives 128 bytes of the command line.
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use crate::collect::process::Reader;
 use crate::collect::process::command_line::CommandLine;
+use crate::collect::process::container;
 use crate::model::event::Observation;
 use crate::model::payload::{ConnectionCreate, Direction, ExtraDetails, Login, Payload, Port, ProcessCreate};
 use crate::model::time::Timestamp;
@@ -57,6 +59,9 @@ impl Observer {
         let mut details = self.details(caller);
         details.insert("CommandLineSource".to_owned(), "audit".to_owned());
         line.describe(length, &mut details);
+        if let Some(id) = container::of(reader.host(), caller.pid, Some(caller.parent)) {
+            details.insert("ContainerId".to_owned(), id);
+        }
         let executable = executable(reader, &caller.executable, &mut details);
         let what = ProcessCreate {
             executable,

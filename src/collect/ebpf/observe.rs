@@ -8,6 +8,7 @@ use super::connections::{Connections, Told};
 use super::programs::{Known, Line, Programs, Reading};
 use crate::collect::lane::SourceContext;
 use crate::collect::process::command_line::CommandLine;
+use crate::collect::process::container;
 use crate::collect::process::exit_status;
 use crate::model::event::{EventName, Observation};
 use crate::model::event_set::EventSet;
@@ -138,7 +139,7 @@ impl Observer {
         };
         // The last argument's end is not part of the line.
         let length = Some(exec.argument_size.saturating_sub(1));
-        let container = container_id(exec.cgroup_name);
+        let container = container::id_in(exec.cgroup_name);
         if let Some(programs) = &mut self.programs {
             let known = Known {
                 executable: executable.as_str().into(),
@@ -241,13 +242,6 @@ impl Observer {
 fn wall(when: u64, now: Now) -> Timestamp {
     let age = now.mono.since(Mono::from_boot(Duration::from_nanos(when)));
     Timestamp { utc: now.wall.utc.checked_sub(age).unwrap_or(now.wall.utc), ..now.wall }
-}
-
-/// The id of a container in the name of its cgroup: 64 hexadecimal digits, as Docker, containerd, CRI-O and Podman have
-/// them, alone or as in `docker-….scope`.
-fn container_id(cgroup: &[u8]) -> Option<&str> {
-    let name = std::str::from_utf8(cgroup).ok()?;
-    name.split(|c: char| !c.is_ascii_hexdigit()).find(|part| part.len() == 64)
 }
 
 #[cfg(test)]

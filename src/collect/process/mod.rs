@@ -3,6 +3,7 @@
 
 pub(super) mod command_line;
 pub mod connector;
+pub(super) mod container;
 mod family;
 pub mod poll;
 pub(super) mod programs;
@@ -55,7 +56,7 @@ impl Reader {
     ///
     /// `ExtraDetails`: `CommandLineSource` is `proc`, or `gone` if the process ended before it was read;
     /// what [`CommandLine::describe`] says about it; `ExecutableDeleted` if the file was removed; `ProcessName`, the
-    /// kernel's short name, if the executable cannot be read.
+    /// kernel's short name, if the executable cannot be read; `ContainerId` if it is in one.
     pub fn observe(&mut self, started: Started) -> Observation {
         let pid = started.pid;
         let line = procfs::arguments(&self.host, pid, self.command_line + 1)
@@ -82,10 +83,14 @@ impl Reader {
         // The last argument's end is not part of the line.
         let length = stat.as_ref().and_then(|s| s.arguments).map(|length| length.saturating_sub(1));
         line.describe(length, &mut details);
+        let parent = stat.map(|s| s.parent).or(started.parent);
+        if let Some(id) = container::of(&self.host, pid, parent) {
+            details.insert("ContainerId".to_owned(), id);
+        }
         let what = ProcessCreate {
             executable: executable.map(|program| program.path).unwrap_or_default(),
             process_id: pid,
-            parent_process_id: stat.map(|s| s.parent).or(started.parent).unwrap_or(0),
+            parent_process_id: parent.unwrap_or(0),
             user_id: user.map(|uid| uid.to_string()).unwrap_or_default(),
             user_name: user.and_then(|uid| self.users.name(uid)).map(str::to_owned),
             command_line: line.text,
