@@ -17,6 +17,8 @@ pub(super) struct Told {
 #[derive(Debug)]
 pub(super) struct Ledger {
     known: HashSet<u64>,
+    /// Told, and not in the last look any more: the notice of their end may still be on its way.
+    vanished: HashSet<u64>,
     listening: HashSet<(IpAddr, u16)>,
     loopback: bool,
 }
@@ -24,20 +26,22 @@ pub(super) struct Ledger {
 impl Ledger {
     /// Nothing is known yet. `loopback`: whether connections of the machine with itself are told.
     pub(super) fn new(loopback: bool) -> Self {
-        Self { known: HashSet::new(), listening: HashSet::new(), loopback }
+        Self { known: HashSet::new(), vanished: HashSet::new(), listening: HashSet::new(), loopback }
     }
 
-    /// Takes a look; gives what is new in it. Only what is in it is known from then on, so this is bounded by the look.
+    /// Takes a look; gives what is new in it. What is in it
+    /// and in the one before is known from then on, so this is bounded by the looks.
     pub(super) fn look(&mut self, look: &Look) -> Vec<Told> {
         self.listening = look.listening.iter().map(|(address, port)| (address.to_canonical(), *port)).collect();
         let before = std::mem::take(&mut self.known);
         self.known.extend(look.connected.iter().map(|socket| socket.cookie));
+        self.vanished = before.difference(&self.known).copied().collect();
         look.connected.iter().filter(|socket| !before.contains(&socket.cookie)).filter_map(|s| self.told(s)).collect()
     }
 
     /// Takes a notice; gives the connection if it was never told and once was one.
     pub(super) fn destroyed(&mut self, socket: &Connected) -> Option<Told> {
-        if self.known.remove(&socket.cookie) || !socket.tcp {
+        if self.known.remove(&socket.cookie) || self.vanished.remove(&socket.cookie) || !socket.tcp {
             return None;
         }
         let told = self.told(socket)?;
@@ -127,7 +131,7 @@ mod tests {
     }
 
     proptest! {
-        /// Over any looks and notices, each connection is told once.
+        /// Over any looks and notices, early and late ones, each connection is told once.
         #[test]
         fn each_connection_is_told_once(steps in prop::collection::vec(prop::collection::btree_set(0_u64..12, 0..6), 1..10)) {
             let mut ledger = Ledger::new(false);
@@ -137,10 +141,17 @@ mod tests {
             for (number, step) in steps.iter().enumerate() {
                 let now: std::collections::BTreeSet<u64> = step.iter().map(|c| c / 6 + (number as u64 + c % 2) * 2).collect();
                 let seen: Vec<_> = now.iter().map(|c| socket(*c, 50_000, "198.51.100.1")).collect();
-                for gone in std::mem::replace(&mut alive, now.clone()).difference(&now) {
-                    told.extend(ledger.destroyed(&socket(*gone, 50_000, "198.51.100.1")).map(|t| t.socket.cookie));
-                }
-                told.extend(ledger.look(&look(&seen, &[])).iter().map(|t| t.socket.cookie));
+                let (early, late): (Vec<u64>, Vec<u64>) =
+                    std::mem::replace(&mut alive, now.clone()).difference(&now).partition(|cookie| *cookie % 3 != 0);
+                let mut notices = |ledger: &mut Ledger, gone: Vec<u64>| {
+                    for cookie in gone {
+                        told.extend(ledger.destroyed(&socket(cookie, 50_000, "198.51.100.1")).map(|t| t.socket.cookie));
+                    }
+                };
+                notices(&mut ledger, early);
+                let fresh = ledger.look(&look(&seen, &[]));
+                notices(&mut ledger, late);
+                told.extend(fresh.iter().map(|t| t.socket.cookie));
             }
             let mut once = told.clone();
             once.sort_unstable();
