@@ -31,6 +31,9 @@ pub enum FanotifyError {
     /// The kernel knows no notices of programs.
     #[error("this kernel's fanotify does not tell of programs: that needs Linux 5.0")]
     Old,
+    /// It is not what a look at its place finds.
+    #[error("another file system is mounted over it")]
+    Covered,
     /// Something else.
     #[error("fanotify: {0}")]
     Io(#[from] io::Error),
@@ -100,11 +103,11 @@ impl Watch {
     /// changes nothing.
     ///
     /// # Errors
-    /// `NotFound`: another mount lies above this one. Else the kernel's reason.
+    /// [`FanotifyError::Covered`]: another mount lies above this one. Else the kernel's reason.
     pub fn mark(&self, mount: &Mount) -> Result<(), FanotifyError> {
         let place = open(&mount.point, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(io::Error::from)?;
         if mount_id(&place)? != Some(mount.id) {
-            return Err(FanotifyError::Io(io::ErrorKind::NotFound.into()));
+            return Err(FanotifyError::Covered);
         }
         // The mount point may be a file.
         let path = format!("/proc/self/fd/{}", place.as_raw_fd());
