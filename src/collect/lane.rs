@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::process::programs::Programs;
+use super::process::program_paths::ProgramPaths;
 use super::process::{command_line, connector, poll, taskstats};
 use super::redact::Redactor;
 use super::source::{Coverage, Source, SourceChoice, SourceError};
@@ -95,7 +95,7 @@ pub struct SourceContext {
     /// The directory in which sources keep what outlives a restart, if they may.
     pub state: Option<PathBuf>,
     /// What the sources of this agent have learned of programs.
-    pub programs: Programs,
+    pub program_paths: ProgramPaths,
 }
 
 impl SourceContext {
@@ -116,7 +116,7 @@ impl SourceContext {
             command_line,
             loopback_connections: settings.loopback_connections,
             state: None,
-            programs: Programs::default(),
+            program_paths: ProgramPaths::default(),
         }
     }
 
@@ -132,7 +132,7 @@ impl SourceContext {
             command_line,
             loopback_connections: false,
             state: None,
-            programs: Programs::default(),
+            program_paths: ProgramPaths::default(),
         }
     }
 }

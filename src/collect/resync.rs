@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lane::SourceContext;
-use super::process::programs::Programs;
+use super::process::program_paths::ProgramPaths;
 use super::process::{Reader, Started};
 use super::{Drained, Loss, Source, SourceChoice, SourceError};
 use crate::model::event::{EventName, Observation};
@@ -34,15 +34,15 @@ const TICK: Duration = Duration::from_millis(10);
 pub(super) fn after_loss(source: Box<dyn Source>, context: &SourceContext, wanted: EventSet) -> Box<dyn Source> {
     let clock = Arc::clone(&context.clock);
     let search = Search::new(clock.now().mono);
-    let programs = context.programs.clone();
-    Box::new(Resync { source, reader: Reader::new(context), programs, clock, wanted, search, serial: 0 })
+    let paths = context.program_paths.clone();
+    Box::new(Resync { source, reader: Reader::new(context), paths, clock, wanted, search, serial: 0 })
 }
 
 /// See the top of this file.
 struct Resync {
     source: Box<dyn Source>,
     reader: Reader,
-    programs: Programs,
+    paths: ProgramPaths,
     clock: Arc<dyn Clock>,
     wanted: EventSet,
     search: Search,
@@ -54,7 +54,7 @@ impl Resync {
         for seen in fresh {
             if let Payload::ProcessCreate(start) = &seen.what {
                 self.search.told(start.process_id, now.mono);
-                self.programs.started(self.reader.host(), &start.executable);
+                self.paths.started(self.reader.host(), &start.executable);
             }
         }
         for loss in losses.iter().filter(|loss| loss.events.contains(EventName::ProcessCreate)) {

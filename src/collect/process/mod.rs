@@ -6,7 +6,7 @@ pub mod connector;
 pub(super) mod container;
 mod family;
 pub mod poll;
-pub(super) mod programs;
+pub(super) mod program_paths;
 pub(super) mod taskstats;
 
 use std::io;

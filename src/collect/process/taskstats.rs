@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::exit_status;
-use super::programs::Listening;
+use super::program_paths::Listening;
 use crate::collect::lane::{self, SourceContext};
 use crate::collect::process::Reader;
 use crate::collect::{BATCH, Coverage, Drained, GATHER, Loss, Source, SourceChoice, SourceError};
@@ -39,7 +39,7 @@ pub(in crate::collect) fn open(context: &SourceContext, _: EventSet, why: &str) 
     }
     let source = TaskstatsSource {
         stats,
-        programs: context.programs.listen(&context.host),
+        paths: context.program_paths.listen(&context.host),
         choice: lane::choice(NAME, &reason, vec![ends]),
         flag: WakeFlag::new().map_err(|error| error.to_string())?,
         whole_until: context.clock.now().wall,
@@ -53,7 +53,7 @@ pub(in crate::collect) fn open(context: &SourceContext, _: EventSet, why: &str) 
 struct TaskstatsSource {
     stats: Taskstats,
     reader: Reader,
-    programs: Listening,
+    paths: Listening,
     choice: SourceChoice,
     flag: WakeFlag,
     /// Everything up to here was read.
@@ -89,7 +89,7 @@ impl TaskstatsSource {
     /// `ExtraDetails`: `ProcessName`, the kernel's short name, if the program is unknown; `ParentProcessId`, `UserId`;
     /// `RunTimeMilliseconds` since the process was made; `Signal` if it ended by one, and `CoreDumped`.
     fn end(&self, ended: Ended) -> ProcessTerminate {
-        let executable = ended.program.and_then(|id| self.programs.path(id));
+        let executable = ended.program.and_then(|id| self.paths.path(id));
         let mut details = ExtraDetails::from([
             ("ParentProcessId".to_owned(), ended.parent.to_string()),
             ("UserId".to_owned(), ended.user.to_string()),

@@ -32,13 +32,13 @@ impl Learned {
 
 /// What all sources of an agent have learned of programs. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Programs(Arc<Mutex<Learned>>);
+pub struct ProgramPaths(Arc<Mutex<Learned>>);
 
 /// Somebody wants to know.
 #[derive(Debug)]
-pub(super) struct Listening(Programs);
+pub(super) struct Listening(ProgramPaths);
 
-impl Programs {
+impl ProgramPaths {
     fn learned(&self) -> MutexGuard<'_, Learned> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -94,23 +94,23 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let host = Host::rooted(root.path());
         let id = FileId::of(File::create(root.path().join("tool")).unwrap()).unwrap();
-        let programs = Programs::default();
-        programs.started(&host, "/tool");
-        let listening = programs.listen(&host);
+        let paths = ProgramPaths::default();
+        paths.started(&host, "/tool");
+        let listening = paths.listen(&host);
         assert_eq!(listening.path(id), None);
-        programs.started(&host, "/tool");
-        programs.started(&host, "/none");
+        paths.started(&host, "/tool");
+        paths.started(&host, "/none");
         assert_eq!(listening.path(id).as_deref(), Some("/tool"));
         std::fs::rename(root.path().join("tool"), root.path().join("renamed")).unwrap();
-        programs.started(&host, "/renamed");
+        paths.started(&host, "/renamed");
         assert_eq!(listening.path(id).as_deref(), Some("/renamed"));
         drop(listening);
-        assert_eq!(programs.listen(&host).path(id), None);
+        assert_eq!(paths.listen(&host).path(id), None);
     }
 
     #[test]
     fn what_runs_already_is_learned() {
-        let listening = Programs::default().listen(&Host::system());
+        let listening = ProgramPaths::default().listen(&Host::system());
         let own = FileId::at("/proc/self/exe".as_ref()).unwrap();
         let path = std::env::current_exe().unwrap();
         assert_eq!(listening.path(own).as_deref(), path.to_str());
