@@ -54,6 +54,8 @@ pub(super) fn open(context: &SourceContext, events: EventSet, why: &str) -> Resu
     session.watch(events)?;
     let lost = session.status().map_err(|error| error.to_string())?.lost;
     let now = clock.now();
+    let mut older = Older::new(context);
+    older.want(events.contains(EventName::ConnectionCreate), &elders, now.mono);
     Ok(Box::new(AuditSource {
         choice: lane::choice(NAME, &reason(found, why), covers(found, elders.count())),
         session,
@@ -65,7 +67,7 @@ pub(super) fn open(context: &SourceContext, events: EventSet, why: &str) -> Resu
         logins: Logins::default(),
         ready: VecDeque::new(),
         elders,
-        older: Older::new(context),
+        older,
         flag: WakeFlag::new().map_err(|error| error.to_string())?,
         more: false,
         lost,
@@ -219,7 +221,7 @@ impl AuditSource {
             return Ok(true);
         }
         let now = self.reader.clock().now().mono;
-        let older = self.older.patience(now, &self.elders, self.wanted.contains(EventName::ConnectionCreate));
+        let older = self.older.patience(now, &self.elders);
         let patience = [self.assembler.patience(now), self.logins.patience(now), older];
         let wait = patience.into_iter().flatten().fold(wait, Duration::min);
         let fd = self.session.records.as_fd();
@@ -267,8 +269,7 @@ impl AuditSource {
             losses.push(self.loss(None, "the buffer for audit records overflowed"));
         }
         let now = self.reader.clock().now();
-        let wants_connections = self.wanted.contains(EventName::ConnectionCreate);
-        out.extend(self.older.look(now.mono, &self.elders, wants_connections));
+        out.extend(self.older.look(now.mono, &self.elders));
         // After a quiet wait, too: the system may have been switched off.
         if now.mono.since(self.asked) >= ASK_EVERY {
             let lost = self.ask(now.mono)?;
@@ -299,6 +300,8 @@ impl Source for AuditSource {
 
     fn want(&mut self, events: EventSet) -> Result<(), SourceError> {
         self.wanted = events;
+        let now = self.reader.clock().now().mono;
+        self.older.want(events.contains(EventName::ConnectionCreate), &self.elders, now);
         self.session
             .watch(events)
             .map_err(|reason| SourceError::Broken { name: NAME, source: io::Error::other(reason) })
