@@ -13,12 +13,18 @@ pub(super) struct Told {
     pub(super) direction: Direction,
 }
 
+/// More connections than end within a second on a board.
+const ENDED: usize = 65_536;
+
 /// The connections of the last look, and those that were told since.
 #[derive(Debug)]
 pub(super) struct Ledger {
     known: HashSet<u64>,
     /// Told, and not in the last look any more: the notice of their end may still be on its way.
     vanished: HashSet<u64>,
+    /// Told, and the notice of their end came since the last look: what is left of a socket (`FIN_WAIT2`) bears its
+    /// cookie.
+    ended: HashSet<u64>,
     listening: HashSet<(IpAddr, u16)>,
     loopback: bool,
 }
@@ -26,7 +32,13 @@ pub(super) struct Ledger {
 impl Ledger {
     /// Nothing is known yet. `loopback`: whether connections of the machine with itself are told.
     pub(super) fn new(loopback: bool) -> Self {
-        Self { known: HashSet::new(), vanished: HashSet::new(), listening: HashSet::new(), loopback }
+        Self {
+            known: HashSet::new(),
+            vanished: HashSet::new(),
+            ended: HashSet::new(),
+            listening: HashSet::new(),
+            loopback,
+        }
     }
 
     /// Takes a look; gives what is new in it. What is in it
@@ -36,18 +48,32 @@ impl Ledger {
         let before = std::mem::take(&mut self.known);
         self.known.extend(look.connected.iter().map(|socket| socket.cookie));
         self.vanished = before.difference(&self.known).copied().collect();
-        look.connected.iter().filter(|socket| !before.contains(&socket.cookie)).filter_map(|s| self.told(s)).collect()
+        let ended = std::mem::take(&mut self.ended);
+        let is_new = |socket: &&Connected| !before.contains(&socket.cookie) && !ended.contains(&socket.cookie);
+        look.connected.iter().filter(is_new).filter_map(|socket| self.told(socket)).collect()
     }
 
     /// Takes a notice; gives the connection if it was never told and once was one.
     pub(super) fn destroyed(&mut self, socket: &Connected) -> Option<Told> {
-        if self.known.remove(&socket.cookie) || self.vanished.remove(&socket.cookie) || !socket.tcp {
+        if !socket.tcp {
+            return None;
+        }
+        if self.known.remove(&socket.cookie) || self.vanished.remove(&socket.cookie) {
+            self.ends(socket.cookie);
             return None;
         }
         let told = self.told(socket)?;
         // The answer to our SYN is the first byte that TCP counts as acknowledged.
         let answered = socket.bytes.is_none_or(|(sent, received)| sent + received > 0);
-        (answered || told.direction == Direction::In).then_some(told)
+        let told = (answered || told.direction == Direction::In).then_some(told)?;
+        self.ends(socket.cookie);
+        Some(told)
+    }
+
+    fn ends(&mut self, cookie: u64) {
+        if self.ended.len() < ENDED {
+            self.ended.insert(cookie);
+        }
     }
 
     fn told(&self, socket: &Connected) -> Option<Told> {
@@ -140,7 +166,7 @@ mod tests {
             // A cookie is never used again: each step has its own, and shares some with the one before.
             for (number, step) in steps.iter().enumerate() {
                 let now: std::collections::BTreeSet<u64> = step.iter().map(|c| c / 6 + (number as u64 + c % 2) * 2).collect();
-                let seen: Vec<_> = now.iter().map(|c| socket(*c, 50_000, "198.51.100.1")).collect();
+                let mut seen: Vec<_> = now.iter().map(|c| socket(*c, 50_000, "198.51.100.1")).collect();
                 let (early, late): (Vec<u64>, Vec<u64>) =
                     std::mem::replace(&mut alive, now.clone()).difference(&now).partition(|cookie| *cookie % 3 != 0);
                 let mut notices = |ledger: &mut Ledger, gone: Vec<u64>| {
@@ -148,7 +174,10 @@ mod tests {
                         told.extend(ledger.destroyed(&socket(cookie, 50_000, "198.51.100.1")).map(|t| t.socket.cookie));
                     }
                 };
-                notices(&mut ledger, early);
+                // Something of one is left when the others are gone, also of one that no look has seen.
+                let left: Vec<u64> = early.iter().copied().chain([1000 + number as u64]).collect();
+                notices(&mut ledger, left.clone());
+                seen.extend(left.iter().filter(|c| *c % 2 == 0).map(|c| socket(*c, 50_000, "198.51.100.1")));
                 let fresh = ledger.look(&look(&seen, &[]));
                 notices(&mut ledger, late);
                 told.extend(fresh.iter().map(|t| t.socket.cookie));
