@@ -107,7 +107,7 @@ OFFSET(inode_ino);
 // How many bytes of the arguments are kept; one more than an event shows, so that it can be told that there was more.
 volatile const u32 SECTION(".rodata") argument_limit = 4097;
 // Half of the ring, in bytes.
-volatile const u32 SECTION(".rodata") ring_half = 1 << 18;
+volatile const u32 SECTION(".rodata") ring_half = 1 << 17;
 // Whether connections of the machine with itself are told.
 volatile const u32 SECTION(".rodata") loopback_told = 0;
 // The ports that the kernel gives to sockets that ask for none.
@@ -117,7 +117,7 @@ volatile const u32 SECTION(".rodata") ephemeral_last = 60999;
 // --- maps ---
 
 // The records. The size is set by the agent.
-struct map SECTION("maps") records = { .type = MAP_RINGBUF, .max_entries = 1 << 19 };
+struct map SECTION("maps") records = { .type = MAP_RINGBUF, .max_entries = 1 << 18 };
 
 // What both sides count and flag; one number each.
 enum { WOKEN, LOST_EXEC, LOST_EXIT, LOST_TCP, LOST_UDP, LOST_FLOOD, UDP_SECOND, UDP_TOLD, STATE_COUNT };

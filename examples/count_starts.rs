@@ -10,7 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     use twinward::sys::host::Host;
 
     let layout = Layout::read(&Host::system())?;
-    let options = Options { arguments: 4097, ring: 512 << 10, loopback: false, ephemeral: (32_768, 60_999) };
+    let options = Options { arguments: 4097, ring: 256 << 10, loopback: false, ephemeral: (32_768, 60_999) };
     let mut programs = Programs::load(&layout, options)?;
     programs.set_awake(true)?;
     programs.attach(Program::Exec)?;

@@ -317,6 +317,37 @@ fn a_flood_of_udp_peers_is_counted() {
     assert!(flood.iter().all(|loss| loss.events == CONNECTIONS));
 }
 
+/// Nobody reads while more is connected than the ring holds: what is left out is counted, and a process that is started
+/// then has room.
+#[test]
+#[ignore = "needs root; run by CI"]
+fn connections_leave_room_for_processes() {
+    let mut bench = Bench::open(true);
+    let starts = EventSet::of(&[EventName::ProcessCreate]);
+    bench.source.want(CONNECTIONS.with(starts)).unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let to = listener.local_addr().unwrap();
+    for _ in 0..2000 {
+        drop((TcpStream::connect(to).unwrap(), listener.accept().unwrap()));
+    }
+    let marker = marker();
+    assert!(Command::new("/bin/true").arg(&marker).status().unwrap().success());
+    let patience = Instant::now() + PATIENCE;
+    let started = |all: &[Observation]| {
+        all.iter().any(|o| matches!(&o.what, Payload::ProcessCreate(p) if p.command_line.contains(&marker)))
+    };
+    while !started(&bench.all) || bench.losses.is_empty() {
+        assert!(Instant::now() < patience, "the start was not seen");
+        bench.losses.extend(bench.source.drain(Duration::from_secs(5), &mut bench.all).unwrap().losses);
+    }
+    // Who does not wait gets what is held back, too.
+    bench.losses.extend(bench.source.drain(Duration::ZERO, &mut bench.all).unwrap().losses);
+    let told = bench.connections().filter(|connection| at(connection, to.port())).count() as u64;
+    let missed: u64 = bench.losses.iter().map(|loss| loss.at_most.unwrap()).sum();
+    assert!(told < 4000 && told + missed >= 4000, "{told} told, {missed} missed");
+    assert!(bench.losses.iter().all(|loss| loss.events == CONNECTIONS), "{:?}", bench.losses);
+}
+
 /// A container has a network namespace of its own, in which nobody can look for its sockets.
 #[test]
 #[ignore = "needs root; run by CI"]

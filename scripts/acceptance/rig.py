@@ -128,7 +128,7 @@ runtime_directory = "{runtime}"
         with self.log.open("a") as log:
             self.child = subprocess.Popen([self.program, "run", "--config", str(self.config)],
                                           stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                          env={**os.environ, "MALLOC_ARENA_MAX": "1"})  # as the unit sets it
+                                          env={**os.environ, "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"})  # as the unit sets it
         children.append(self.child)
 
     def status(self):

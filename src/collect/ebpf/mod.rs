@@ -33,8 +33,8 @@ const NAME: &str = "eBPF";
 /// What it gives.
 pub(super) const EVENTS: EventSet =
     EventSet::of(&[EventName::ProcessCreate, EventName::ProcessTerminate, EventName::ConnectionCreate]);
-/// Room for about 2,000 starts of usual length: between two looks, 20,000 a second.
-const RING: u32 = 512 << 10;
+/// Room for about 1,000 starts of usual length: between two looks, 10,000 a second. All of it counts as our memory.
+const RING: u32 = 256 << 10;
 /// Records that may be read in one drain without an observation among them; then the caller gets a turn.
 const PATIENCE: usize = 16_384;
 
