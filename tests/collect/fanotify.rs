@@ -124,6 +124,36 @@ fn fanotify_tells_a_program_from_its_former_run() {
     child.wait().unwrap();
 }
 
+/// A file that the kernel refuses is told as such, and hides nothing of what the process starts then.
+#[test]
+#[ignore = "needs root; run by CI"]
+fn fanotify_tells_what_a_process_starts_after_a_refused_file() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let refused = program(directory.path().join("refused"), None);
+    fs::write(&refused, "no program\n").unwrap();
+    let refused = refused.to_str().unwrap();
+    let mut source = open(ProcessSource::Fanotify);
+    let mark = marker();
+    let text = "import os, sys\n\
+                try: os.execv(sys.argv[1], sys.argv[1:])\n\
+                except OSError: sys.stdin.readline()\n\
+                os.execv('/bin/sh', ['/bin/sh', '-c', 'read -r line; exit 0', sys.argv[2]])";
+    let python = Command::new("python3").args(["-c", text, refused, &mark]).stdin(Stdio::piped()).spawn();
+    let mut child = python.unwrap();
+    let is_refused = |p: &ProcessCreate| p.process_id == child.id() && p.executable == refused;
+    let all = drain_until(source.as_mut(), |seen| seen.iter().any(is_refused));
+    let told = all.iter().map(process).find(|p| is_refused(p)).unwrap();
+    assert_eq!(told.extra_details["ExecUnconfirmed"], "true", "{told:?}");
+    assert_eq!(told.command_line, "");
+    let mut input = child.stdin.take().unwrap();
+    std::io::Write::write_all(&mut input, b"\n").unwrap();
+    let is_shell = |p: &ProcessCreate| p.process_id == child.id() && p.command_line.contains(&mark);
+    drain_until(source.as_mut(), |seen| seen.iter().any(is_shell));
+    drop(input);
+    child.wait().unwrap();
+}
+
 /// More than the kernel's queue holds is a loss that is told.
 #[test]
 #[ignore = "needs root; run by CI"]

@@ -136,6 +136,7 @@ impl FanotifySource {
         for _ in 0..PATIENCE {
             let (opened, lost) = match self.watch.read()? {
                 Told::Empty => {
+                    self.teller.emptied();
                     self.whole_until = self.teller.clock().now().wall;
                     return Ok(true);
                 }

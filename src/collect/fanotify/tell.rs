@@ -137,6 +137,12 @@ impl Teller {
         self.told.push_back(exec);
     }
 
+    /// The kernel's queue was emptied. It opens all files of a start before the program runs, so what a process opens
+    /// from now on is no part of a start that was told.
+    pub(super) fn emptied(&mut self) {
+        self.told.clear();
+    }
+
     /// When [`Teller::look`] has something to do.
     pub(super) fn due(&self) -> Option<Mono> {
         self.waiting.iter().map(|waiting| waiting.next_look.min(waiting.until)).min()
