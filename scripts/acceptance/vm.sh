@@ -134,18 +134,25 @@ payload() {
   rm -rf --one-file-system "$tree"
 }
 
-# Runs a machine until it switches itself off; what it prints goes to the file `log`.
+# Runs a machine until it switches itself off; what it prints goes to the file `log`. One that has printed nothing after
+# so many seconds is ended.
 emulate() {
-  local accel=$1
+  local accel=$1 patience=$2 pid waited=0
   echo "booting, $accel"
   : >"$log"
   timeout 1800 "${qemu[@]}" -accel "$accel" -smp 2 -m 2048 -display none -monitor none -nodefaults -no-reboot \
     -serial "file:$log" -kernel "$cache/$hardware-$suite.vmlinuz" -initrd "$work/initrd.gz" \
-    -append "console=$tty quiet loglevel=3 panic=-1 $words accept.accel=$accel" </dev/null
+    -append "console=$tty quiet loglevel=3 panic=-1 $words accept.accel=$accel" </dev/null &
+  pid=$!
+  while [[ ! -s $log ]] && kill -0 "$pid" 2>/dev/null; do
+    if ((waited++ >= patience)); then kill "$pid"; break; fi
+    sleep 1
+  done
+  wait "$pid" || echo "the machine did not switch itself off"
 }
 
 boot() {
-  local machine=$1 hardware=$2 architecture=$3 suite=$4 log=$cache/$1.log qemu tty words fine=no
+  local machine=$1 hardware=$2 architecture=$3 suite=$4 log=$cache/$1.log qemu tty words
   case $hardware in
     amd64) qemu=(qemu-system-x86_64 -machine q35 -cpu "max,arch-capabilities=off") tty=ttyS0 ;;
     arm64) qemu=(qemu-system-aarch64 -machine virt -cpu cortex-a72) tty=ttyAMA0 ;;
@@ -153,11 +160,10 @@ boot() {
   esac
   words="accept.tty=$tty accept.now=$(date +%s) accept.sources=${sources// /,}"
   cat "$cache/$architecture-$suite.root.gz" "$cache/$hardware-$suite.modules.gz" "$work/payload.gz" >"$work/initrd.gz"
-  if [[ $hardware == "$(dpkg --print-architecture)" && -w /dev/kvm && ${ACCEL:-} != tcg ]]; then
-    # Where the processor cannot really be shared, nothing comes out.
-    if emulate kvm || [[ -s $log ]]; then fine=yes; fi
-  fi
-  [[ $fine == yes ]] || emulate tcg || echo "the machine did not switch itself off"
+  : >"$log"
+  # Where the processor cannot really be shared, nothing comes out.
+  if [[ $hardware == "$(dpkg --print-architecture)" && -w /dev/kvm && ${ACCEL:-} != tcg ]]; then emulate kvm 30; fi
+  [[ -s $log ]] || emulate tcg 600
   tr -d '\r' <"$log" | sed 's/\x1b\[[0-9;?]*[a-zA-Z]//g'
   tr -d '\r' <"$log" | grep -q '^VM 0$'
 }
