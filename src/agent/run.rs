@@ -75,7 +75,7 @@ impl Agent {
         let (calls_sender, calls) = mpsc::channel(CALLS);
         tasks.spawn(snapshots::run(
             SnapshotParts {
-                context: SnapshotContext { host: self.host.clone(), clock: Arc::clone(&self.clock) },
+                context: SnapshotContext::plain(self.host.clone(), Arc::clone(&self.clock)),
                 clock: Arc::clone(&self.clock),
                 config: self.config.subscribe(),
                 core: self.core.clone(),

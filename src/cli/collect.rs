@@ -1,6 +1,7 @@
 //! `twinward collect NAME`: what one collector sees, as a table, or exactly as it would be sent.
 
 mod rows;
+mod tables;
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -22,7 +23,6 @@ use crate::collect::{COLLECTORS, Loss, Source};
 use crate::model::event::{Event, EventName, Observation};
 use crate::model::health::{CollectorHealth, HealthState};
 use crate::model::ids::EventId;
-use crate::model::payload::{ListeningPort, Payload, SystemInformation};
 use crate::settings;
 use crate::sys::capabilities::{Capability, Privileges};
 use crate::sys::clock::{Clock, SystemClock};
@@ -100,10 +100,14 @@ impl Collect {
         if STREAMS.contains(self.name) {
             return self.follow(&host, &clock, global.json);
         }
-        let taken = snapshot::take(self.name, &SnapshotContext { host: host.clone(), clock: Arc::clone(&clock) })?;
+        let taken = snapshot::take(self.name, &SnapshotContext::plain(host.clone(), Arc::clone(&clock)))?;
+        let state = match taken.health.state {
+            HealthState::Unavailable => "unavailable: ",
+            _ => "",
+        };
         say(&format!("source: {}", taken.health.source))?;
         if !taken.health.detail.is_empty() {
-            say(&taken.health.detail)?;
+            say(&format!("{state}{}", taken.health.detail))?;
         }
         if global.json {
             let event = Event {
@@ -115,7 +119,7 @@ impl Collect {
             };
             output::json_line(&event.to_value(&clock.zone())?)?;
         } else {
-            print_snapshot(&taken.snapshot.items)?;
+            tables::print(&taken.snapshot)?;
         }
         Ok(exit::OK)
     }
@@ -264,51 +268,6 @@ fn say_what_rights_add(host: &Host, health: &CollectorHealth) -> io::Result<()> 
         say("as root, or with CAP_NET_ADMIN, it would ask for the process connector, which misses no start")?;
     }
     Ok(())
-}
-
-fn print_snapshot(items: &[Payload]) -> io::Result<()> {
-    for item in items {
-        if let Payload::SystemInformation(system) = item {
-            return output::table(&["FIELD", "VALUE"], &fields(system)?);
-        }
-    }
-    let ports: Vec<_> = items
-        .iter()
-        .filter_map(|item| match item {
-            Payload::ListeningPort(port) => Some(port_row(port)),
-            _ => None,
-        })
-        .collect();
-    output::table(&["PROTOCOL", "LOCAL", "PORT", "PEER", "UID", "PID", "EXECUTABLE"], &ports)
-}
-
-fn port_row(port: &ListeningPort) -> Vec<String> {
-    let detail = |key: &str| port.extra_details.get(key).cloned().unwrap_or_else(|| "-".to_owned());
-    let peer = if port.remote_port == "*" {
-        "*".to_owned()
-    } else if port.remote_address.contains(':') {
-        format!("[{}]:{}", port.remote_address, port.remote_port)
-    } else {
-        format!("{}:{}", port.remote_address, port.remote_port)
-    };
-    vec![
-        port.protocol.clone(),
-        port.local_address.clone(),
-        port.local_port.clone(),
-        peer,
-        detail("UserId"),
-        detail("Pid"),
-        detail("Executable"),
-    ]
-}
-
-/// The published fields that are known, under their published names.
-fn fields(system: &SystemInformation) -> io::Result<Vec<Vec<String>>> {
-    let serde_json::Value::Object(map) = serde_json::to_value(system)? else { return Ok(Vec::new()) };
-    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let plain = map.iter().filter(|(key, _)| *key != "ExtraDetails").map(|(key, value)| vec![key.clone(), text(value)]);
-    let extra = system.extra_details.iter().map(|(key, value)| vec![key.clone(), value.clone()]);
-    Ok(plain.chain(extra).collect())
 }
 
 #[cfg(test)]

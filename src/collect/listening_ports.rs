@@ -4,23 +4,17 @@
 //! IPv6 socket as `::ffff:a.b.c.d`; the table's name is kept.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
 
 use super::owners::{self, Owners};
-use super::snapshot::{CollectError, Found};
-use crate::model::event::EventName;
+use super::snapshot::Found;
 use crate::model::payload::{ExtraDetails, ListeningPort, Payload};
 use crate::sys::host::Host;
 use crate::sys::sockets::{self, BoundSocket, SOCKET_LIMIT, Transport};
 
-pub(super) fn collect(host: &Host) -> Result<Found, CollectError> {
+pub(super) fn collect(host: &Host) -> Found {
     let listing = sockets::waiting(host);
     if listing.unreadable.len() == Transport::ALL.len() {
-        return Err(CollectError::Unreadable {
-            event: EventName::ListeningPorts,
-            what: listing.unreadable.join(", "),
-            source: io::ErrorKind::PermissionDenied.into(),
-        });
+        return Found::unavailable("/proc/net", listing.unreadable.join(", "));
     }
     let wanted: HashSet<u64> = listing.sockets.iter().map(|s| s.inode).filter(|inode| *inode != 0).collect();
     let owners = owners::find(host, wanted, &[]);
@@ -40,7 +34,7 @@ pub(super) fn collect(host: &Host) -> Result<Found, CollectError> {
     }
     let items = listing.sockets.iter().map(|s| Payload::ListeningPort(item(s, &owners, &interfaces))).collect();
     let source = if listing.fallback.is_some() { "/proc/net" } else { "sock_diag" };
-    Ok(Found { items, source, missing })
+    Found { items, source: source.to_owned(), missing, ..Found::default() }
 }
 
 fn item(socket: &BoundSocket, owners: &Owners, interfaces: &HashMap<u32, String>) -> ListeningPort {
@@ -87,8 +81,8 @@ mod tests {
     #[test]
     fn a_captured_board_is_listed_with_owners() {
         let machine = fixture::machine("board");
-        let found = collect(&machine.host).unwrap();
-        assert_eq!((found.source, found.items.len()), ("/proc/net", 6));
+        let found = collect(&machine.host);
+        assert_eq!((found.source.as_str(), found.items.len()), ("/proc/net", 6));
         assert!(found.missing.is_empty(), "{:?}", found.missing);
         let of = |port: &str| {
             found
@@ -116,7 +110,7 @@ mod tests {
     #[test]
     fn a_machine_without_tables_has_no_sockets() {
         let root = tempfile::tempdir().unwrap();
-        let found = collect(&Host::rooted(root.path())).unwrap();
+        let found = collect(&Host::rooted(root.path()));
         assert_eq!(found.items, []);
     }
 }

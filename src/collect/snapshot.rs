@@ -1,6 +1,5 @@
 //! Snapshots: what is there now, taken on demand.
 
-use std::io;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -21,6 +20,14 @@ pub struct SnapshotContext {
     pub clock: Arc<dyn Clock>,
 }
 
+impl SnapshotContext {
+    /// This machine, as it is configured by default.
+    #[must_use]
+    pub fn plain(host: Host, clock: Arc<dyn Clock>) -> Self {
+        Self { host, clock }
+    }
+}
+
 /// A snapshot, and how good it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken {
@@ -36,41 +43,44 @@ pub enum CollectError {
     /// This version has no snapshot for the event.
     #[error("no snapshot collector for {0} in this version")]
     NoCollector(EventName),
-    /// The machine does not tell.
-    #[error("{event}: {what}: {source}")]
-    Unreadable {
-        /// The event.
-        event: EventName,
-        /// What could not be read.
-        what: String,
-        /// Why.
-        source: io::Error,
-    },
 }
 
-/// What a collector found: items, its source, and what it could not see (empty if nothing).
+/// What a collector found.
+#[derive(Debug, Default)]
 pub(super) struct Found {
+    /// The items of the event; none is an answer too.
     pub items: Vec<Payload>,
-    pub source: &'static str,
+    /// Where it was read, for people.
+    pub source: String,
+    /// What could not be seen, each a part of a sentence; empty if nothing.
     pub missing: Vec<String>,
+    /// Why there is nothing to be seen on this machine at all. The event is then empty and honest about it.
+    pub unavailable: Option<String>,
+}
+
+impl Found {
+    /// An empty event: this machine has nothing of the kind, or does not tell, and `why` says so.
+    pub(super) fn unavailable(source: &str, why: impl Into<String>) -> Self {
+        Self { source: source.to_owned(), unavailable: Some(why.into()), ..Self::default() }
+    }
 }
 
 /// Takes a snapshot. Blocks for as long as the files of `/proc` take to read: some milliseconds on a small board.
 ///
 /// # Errors
-/// [`CollectError::NoCollector`] for names outside [`super::SNAPSHOTS`], else what could not be read at all; a part
-/// that is missing is told by `health`.
+/// [`CollectError::NoCollector`] for names outside [`super::SNAPSHOTS`]. What could not be read is told by `health`.
 pub fn take(name: EventName, context: &SnapshotContext) -> Result<Taken, CollectError> {
     let found = match name {
-        EventName::ListeningPorts => listening_ports::collect(&context.host)?,
+        EventName::ListeningPorts => listening_ports::collect(&context.host),
         EventName::SystemInformation => system_information::collect(&context.host),
         _ => return Err(CollectError::NoCollector(name)),
     };
-    let health = CollectorHealth {
-        event: name,
-        state: if found.missing.is_empty() { HealthState::Ok } else { HealthState::Degraded },
-        source: found.source.to_owned(),
-        detail: found.missing.join("; "),
+    let state = match (&found.unavailable, &found.missing[..]) {
+        (Some(_), _) => HealthState::Unavailable,
+        (None, []) => HealthState::Ok,
+        (None, _) => HealthState::Degraded,
     };
+    let detail = found.unavailable.into_iter().chain(found.missing).collect::<Vec<_>>().join("; ");
+    let health = CollectorHealth { event: name, state, source: found.source, detail };
     Ok(Taken { snapshot: Snapshot { name, at: context.clock.now().wall, items: found.items }, health })
 }

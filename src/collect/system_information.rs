@@ -40,7 +40,7 @@ pub(super) fn collect(host: &Host) -> Found {
         extra_details: details(host),
     };
     let missing = if memory.total.is_none() { vec!["/proc/meminfo is not readable".to_owned()] } else { Vec::new() };
-    Found { items: vec![Payload::SystemInformation(item)], source: "/proc", missing }
+    Found { items: vec![Payload::SystemInformation(item)], source: "/proc".to_owned(), missing, ..Found::default() }
 }
 
 /// `KernelRelease`, `KernelVersion`, `Manufacturer`, `Model`, `UptimeSeconds`, each if known.

@@ -1,13 +1,15 @@
-//! Captured machines for tests: `tests/fixtures/host/NAME`, copied, with the symbolic links that its file `links`
-//! names, one `PATH -> TARGET` a line. They point to nothing, so they cannot lie in the repository as they are.
+//! Captured machines for tests: `tests/fixtures/host/NAME`, copied. Two files there say what a repository cannot hold:
+//! `links` has the symbolic links, one `PATH -> TARGET` a line; `attributes` has owners and modes,
+//! `MODE UID GID PATH` a line, the mode octal, paths as on the machine.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::host::Host;
+use super::host::{Attributes, Host};
 
 /// A captured machine; removed when dropped.
 pub struct Fixture {
@@ -27,7 +29,19 @@ pub fn machine(name: &str) -> Fixture {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         symlink(target, path).unwrap();
     }
-    Fixture { host: Host::rooted(directory.path()), _directory: directory }
+    let recorded = attributes(&fs::read_to_string(from.join("attributes")).unwrap_or_default());
+    Fixture { host: Host::captured(directory.path(), recorded), _directory: directory }
+}
+
+/// Reads the lines of a file `attributes`.
+pub fn attributes(text: &str) -> BTreeMap<PathBuf, Attributes> {
+    let line = |line: &str| -> Option<(PathBuf, Attributes)> {
+        let mut fields = line.splitn(4, ' ');
+        let mode = u32::from_str_radix(fields.next()?, 8).ok()?;
+        let (uid, gid) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        Some((PathBuf::from(fields.next()?), Attributes { mode, uid, gid }))
+    };
+    text.lines().map(|text| line(text).unwrap_or_else(|| panic!("{text}"))).collect()
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -28,6 +28,7 @@ pub mod proc_event;
 pub mod procfs;
 pub mod procnet;
 pub mod program_file;
+pub mod programs;
 pub mod sock_diag;
 pub mod sockets;
 pub mod taskstats;

@@ -34,9 +34,9 @@ fn collect_explains_names_it_cannot_serve() {
     let text = String::from_utf8(unknown.stderr).unwrap();
     assert!(text.contains("ListeningPorts") && text.contains("ProcessCreate"), "{text}");
 
-    let later = twinward(&["collect", "LocalUsers"]).output().unwrap();
+    let later = twinward(&["collect", "Diagnostic"]).output().unwrap();
     assert_eq!(later.status.code(), Some(1));
-    assert!(String::from_utf8(later.stderr).unwrap().contains("LocalUsers has no collector in this version"));
+    assert!(String::from_utf8(later.stderr).unwrap().contains("Diagnostic has no collector in this version"));
 }
 
 #[test]

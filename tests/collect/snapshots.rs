@@ -13,7 +13,7 @@ use twinward::sys::host::Host;
 use crate::{assert_valid, clock, schema};
 
 fn take(name: EventName) -> snapshot::Taken {
-    snapshot::take(name, &SnapshotContext { host: Host::system(), clock: clock() }).unwrap()
+    snapshot::take(name, &SnapshotContext::plain(Host::system(), clock())).unwrap()
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn snapshots_of_this_machine_are_valid_messages() {
 
 #[test]
 fn names_without_a_snapshot_are_refused() {
-    let context = SnapshotContext { host: Host::system(), clock: clock() };
+    let context = SnapshotContext::plain(Host::system(), clock());
     assert!(matches!(snapshot::take(EventName::Login, &context), Err(CollectError::NoCollector(EventName::Login))));
 }
 
