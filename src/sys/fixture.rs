@@ -1,6 +1,7 @@
 //! Captured machines for tests: `tests/fixtures/host/NAME`, copied. Two files there say what a repository cannot hold:
 //! `links` has the symbolic links, one `PATH -> TARGET` a line; `attributes` has owners and modes,
-//! `MODE UID GID PATH` a line, the mode octal, paths as on the machine.
+//! `MODE UID GID PATH` a line, the mode octal, paths as on the machine. A path that ends in `/` is a directory, which is
+//! made if it has no files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,7 +30,11 @@ pub fn machine(name: &str) -> Fixture {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         symlink(target, path).unwrap();
     }
-    let recorded = attributes(&fs::read_to_string(from.join("attributes")).unwrap_or_default());
+    let text = fs::read_to_string(from.join("attributes")).unwrap_or_default();
+    for path in text.lines().filter_map(|line| line.split_once(" /")?.1.strip_suffix('/')) {
+        fs::create_dir_all(directory.path().join(path)).unwrap();
+    }
+    let recorded = attributes(&text);
     Fixture { host: Host::captured(directory.path(), recorded), _directory: directory }
 }
 
@@ -39,7 +44,8 @@ pub fn attributes(text: &str) -> BTreeMap<PathBuf, Attributes> {
         let mut fields = line.splitn(4, ' ');
         let mode = u32::from_str_radix(fields.next()?, 8).ok()?;
         let (uid, gid) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-        Some((PathBuf::from(fields.next()?), Attributes { mode, uid, gid }))
+        let path = fields.next().map(|path| if path == "/" { path } else { path.trim_end_matches('/') })?;
+        Some((PathBuf::from(path), Attributes { mode, uid, gid }))
     };
     text.lines().map(|text| line(text).unwrap_or_else(|| panic!("{text}"))).collect()
 }
