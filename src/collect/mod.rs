@@ -11,6 +11,9 @@ mod fanotify;
 pub mod lane;
 mod listening_ports;
 pub mod logins;
+#[cfg(test)]
+mod machines;
+
 mod owners;
 mod process;
 pub mod redact;
