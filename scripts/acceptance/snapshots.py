@@ -1,0 +1,226 @@
+"""The parts of snapshots.sh: each makes something, takes the event of it, and compares line by line with a tool."""
+
+import atexit
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+from rig import schema
+
+PROGRAM, SCHEMAS, WORK = (Path(argument).resolve() for argument in sys.argv[1:4])
+passed = []
+
+
+def check(what, fine, detail=""):
+    print(("PASS " if fine else "FAIL ") + what + (f": {detail}" if detail and not fine else ""), flush=True)
+    passed.append(bool(fine))
+
+
+def same(what, ours, theirs):
+    """Both as lists of lines; what only one of them has is shown."""
+    ours, theirs = sorted(ours), sorted(theirs)
+    extra, missing = [x for x in ours if x not in theirs], [x for x in theirs if x not in ours]
+    check(f"{what} ({len(theirs)} lines)", ours == theirs and theirs, f"only ours: {extra}; only theirs: {missing}")
+
+
+def run(*words, text=None):
+    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, input=text, timeout=120)
+    if done.returncode:
+        raise AssertionError(f"{' '.join(map(str, words))}: {done.stderr}")
+    return done.stdout
+
+
+VALID = schema(SCHEMAS)
+
+
+def take(name, *before):
+    """The items of one event, as it would be sent, and what was said about it."""
+    words = [*before, PROGRAM if "chroot" not in before else "/twinward", "collect", name, "--json"]
+    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    event = json.loads(done.stdout)
+    message = {"AgentVersion": "1", "AgentId": str(uuid.uuid4()), "MessageSchemaVersion": "1.0", "Events": [event]}
+    errors = [error.message for error in VALID.iter_errors(message)]
+    check(f"{name} is valid", not errors, errors[:3])
+    assert event["IsEmpty"] == (not event["Payload"])
+    return event["Payload"], done.stderr
+
+
+def detail(item, key):
+    return item.get("ExtraDetails", {}).get(key, "")
+
+
+class Namespace:
+    """A network namespace; it and what runs in it are gone when this run ends."""
+
+    def __init__(self, name):
+        self.name = f"tw-{os.getpid()}-{name}"
+        run("ip", "netns", "add", self.name)
+        atexit.register(run, "ip", "netns", "delete", self.name)
+        self.exec = ["ip", "netns", "exec", self.name]
+        self.run("ip", "link", "set", "lo", "up")
+
+    def run(self, *words, text=None):
+        return run(*self.exec, *words, text=text)
+
+    def hold(self, script):
+        """Runs a script of Python that holds something and says so; ended when this run ends."""
+        child = subprocess.Popen([*self.exec, sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        atexit.register(lambda: (child.stdin.close(), child.wait()))
+        assert child.stdout.readline() == b"ready\n"
+        return child
+
+
+# --- LocalUsers ---------------------------------------------------------------------------------------------------
+
+def users():
+    root = WORK / "root"
+    for name in ("etc", "proc", "usr", "home", "dev", "tmp", "root"):
+        (root / name).mkdir(parents=True)
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (root / name).symlink_to(f"usr/{name}")
+    run("mount", "--bind", "/usr", root / "usr")
+    run("mount", "-t", "proc", "proc", root / "proc")
+    for name in ("login.defs", "pam.d", "security", "skel", "default"):
+        source = Path("/etc") / name
+        if source.is_dir():
+            shutil.copytree(source, root / "etc" / name)
+        elif source.exists():
+            shutil.copy(source, root / "etc" / name)
+    (root / "etc/nsswitch.conf").write_text("passwd: files\ngroup: files\nshadow: files\n")
+    (root / "etc/passwd").write_text(
+        "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n"
+        "toor:x:0:0:second root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n")
+    (root / "etc/group").write_text("root:x:0:\ndaemon:x:1:\nsudo:x:27:\ndocker:x:998:\nnogroup:x:65534:\n")
+    (root / "etc/shadow").write_text("root:*:20000:0:99999:7:::\ndaemon:*:20000:0:99999:7:::\ntoor:!:20000::::::\nnobody:*:20000::::::\n")
+    (root / "etc/gshadow").write_text("")
+    shutil.copy(PROGRAM, root / "twinward")
+    inside = ["chroot", root]
+    run(*inside, "useradd", "-m", "-G", "sudo,docker", "-s", "/bin/bash", "alice")
+    run(*inside, "useradd", "-m", "-u", "4294967290", "-K", "UID_MAX=4294967293", "farout")
+    run(*inside, "useradd", "-r", "-s", "/usr/sbin/nologin", "sensor")
+    run(*inside, "useradd", "-m", "-p", "", "open")
+    # A made-up hash: only that there is one is looked at.
+    run(*inside, "usermod", "-p", "$6$salt$hash", "alice")
+    keys = root / "home/alice/.ssh"
+    keys.mkdir(mode=0o700)
+    (keys / "authorized_keys").write_text(
+        "# a comment\nssh-ed25519 AAAA one\n\nfrom=\"10.0.0.1\",no-pty ssh-rsa AAAA two\n")
+
+    items, said = take("LocalUsers", *inside)
+    accounts = [line.split(":") for line in run(*inside, "getent", "passwd").splitlines()]
+    same("users: name, uid, home and shell as getent",
+         [":".join([i["UserName"], i["UserId"], detail(i, "Home"), detail(i, "Shell")]) for i in items],
+         [":".join([a[0], a[2], a[5], a[6]]) for a in accounts])
+    # `id` asks by name for the groups, and by the first entry of a uid that two accounts share.
+    names = [account[0] for account in accounts]
+
+    def by_id(flag):
+        return [f"{name} {';'.join(sorted(run(*inside, 'id', flag, name).split()))}" for name in names]
+
+    same("users: group ids as id", [f"{i['UserName']} {';'.join(sorted(i['GroupIds'].split(';')))}" for i in items], by_id("-G"))
+    same("users: group names as id", [f"{i['UserName']} {';'.join(sorted(i['GroupNames'].split(';')))}" for i in items], by_id("-Gn"))
+    states = {"P": "set", "L": "locked", "NP": "empty"}
+    status = [line.split() for line in run(*inside, "passwd", "-S", "-a").splitlines()]
+    same("users: passwords as passwd -S",
+         [f"{i['UserName']} {detail(i, 'Password').replace('none', 'locked')}" for i in items],
+         [f"{words[0]} {states[words[1]]}" for words in status])
+    by_name = {item["UserName"]: item for item in items}
+    check("users: two keys of alice are counted", detail(by_name["alice"], "SshKeys") == "2", by_name["alice"])
+    check("users: no hash and no key is told", "$6$" not in json.dumps(items) + said and "AAAA" not in json.dumps(items))
+    check("users: a second root is told", "toor" in json.dumps(by_name["root"]) or "root" in detail(by_name["toor"], "SharesUidWith"), by_name["toor"])
+
+
+# --- ListeningPorts -----------------------------------------------------------------------------------------------
+
+SOCKETS = """
+import sys
+from socket import *
+held = []
+def make(family, kind, address, protocol=0, only6=None, device=None, peer=None):
+    s = socket(family, kind, protocol)
+    held.append(s)
+    if only6 is not None:
+        s.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, only6)
+    if device:
+        s.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, device)
+    s.bind(address)
+    if kind == SOCK_STREAM:
+        s.listen(5)
+    if peer:
+        s.connect(peer)
+    return s
+make(AF_INET, SOCK_STREAM, ("0.0.0.0", 1001))
+server = make(AF_INET, SOCK_STREAM, ("127.0.0.1", 1002))
+make(AF_INET6, SOCK_STREAM, ("::", 1003), only6=1)
+make(AF_INET6, SOCK_STREAM, ("::", 1004), only6=0)
+make(AF_INET6, SOCK_STREAM, ("::1", 1005))
+make(AF_INET6, SOCK_STREAM, ("::ffff:127.0.0.1", 1006))
+make(AF_INET, SOCK_STREAM, ("0.0.0.0", 1007), device=b"lo")
+make(AF_INET, SOCK_DGRAM, ("0.0.0.0", 2001))
+make(AF_INET, SOCK_DGRAM, ("127.0.0.1", 2002), peer=("127.0.0.1", 53))
+make(AF_INET6, SOCK_DGRAM, ("::", 2003), only6=0)
+make(AF_INET6, SOCK_DGRAM, ("::1", 2004))
+make(AF_INET, SOCK_RAW, ("0.0.0.0", 0), protocol=IPPROTO_ICMP)
+make(AF_INET6, SOCK_RAW, ("::", 0), protocol=IPPROTO_ICMPV6)
+# A connection is no listening port.
+held.append(create_connection(("127.0.0.1", 1002)))
+held.append(server.accept()[0])
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def by_ss(namespace):
+    lines = []
+    for family, mark in (("-4", ""), ("-6", "6")):
+        for protocol, flags in (("tcp", "-lt"), ("udp", "-au"), ("raw", "-aw")):
+            for line in namespace.run("ss", "-Hnp", family, flags).splitlines():
+                words = line.split()
+                (local, port), (_, peer) = (end.rsplit(":", 1) for end in words[3:5])
+                local, _, interface = local.strip("[]").partition("%")
+                local = {"*": "::" if mark else "0.0.0.0"}.get(local.strip("[]"), local.strip("[]"))
+                pid = re.search(r"pid=(\d+)", line)
+                lines.append(f"{protocol}{mark} {local} {port} {interface or '-'} {peer} {pid.group(1) if pid else '-'}")
+    return lines
+
+
+def by_us(items):
+    return [f"{i['Protocol']} {i['LocalAddress']} {i['LocalPort']} {detail(i, 'Interface') or '-'} {i['RemotePort']} "
+            f"{detail(i, 'Pid') or '-'}" for i in items]
+
+
+def ports():
+    inside = Namespace("ports")
+    inside.hold(SOCKETS)
+    number = os.stat(f"/run/netns/{inside.name}").st_ino
+    here, _ = take("ListeningPorts", *inside.exec)
+    same("ports: each socket as ss", by_us([i for i in here if not detail(i, "NetworkNamespace")]), by_ss(inside))
+    by_port = {i["LocalPort"]: i for i in here if not detail(i, "NetworkNamespace")}
+    check("ports: dual-stack and IPv6 only are told apart",
+          (detail(by_port["1004"], "DualStack"), detail(by_port["1003"], "DualStack")) == ("true", "false"), by_port["1003"])
+    # The same from outside, through the processes that are in there. That way does not tell interfaces.
+    outside, _ = take("ListeningPorts")
+    without = [line.replace(" lo ", " - ") for line in by_ss(inside)]
+    same("ports: of another network namespace, marked",
+         by_us([i for i in outside if detail(i, "NetworkNamespace") == str(number)]), without)
+
+
+PARTS = {"users": users, "ports": ports}
+
+
+def main():
+    for name in sys.argv[4:] or PARTS:
+        print(f"== {name}", flush=True)
+        PARTS[name]()
+    failed = passed.count(False)
+    print(f"{passed.count(True)} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+main()
