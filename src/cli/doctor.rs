@@ -10,6 +10,7 @@ mod places;
 mod running;
 mod service;
 mod sign_in;
+mod snapshots;
 mod sources;
 mod tls;
 #[cfg(feature = "lab")]
@@ -22,7 +23,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use crate::collect::SNAPSHOTS;
 use crate::collect::lane::SourceContext;
+use crate::collect::snapshot::SnapshotContext;
 use crate::hub::connstr::ConnectionString;
 use crate::hub::options::LinkOptions;
 use crate::hub::tls::{RootCounts, TlsError, client_config, trusted_roots};
@@ -204,6 +207,10 @@ impl Doctor {
         if let (true, Some(settings)) = (may, settings) {
             let context = SourceContext::new(&settings.collect, self.host.clone(), Arc::clone(&self.clock));
             self.report.add_all(sources::sources(&context))?;
+        }
+        let context = SnapshotContext::plain(self.host.clone(), Arc::clone(&self.clock));
+        for name in SNAPSHOTS {
+            self.report.add(snapshots::snapshot(*name, &context))?;
         }
         if let Running::Yes(answer) = running {
             self.report.add_all(running::collectors(answer))?;

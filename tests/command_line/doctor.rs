@@ -8,6 +8,7 @@ use std::process::Output;
 
 use rustix::net::{AddressFamily, SocketType};
 use serde_json::{Value, json};
+use twinward::collect::SNAPSHOTS;
 use twinward::lab::{Happening, Lab, LabOptions, Refusal, ServerCertificate, Why};
 
 use crate::{Place, STRING, out};
@@ -76,6 +77,8 @@ async fn all_is_well_with_a_hub_that_is_well() {
         let [finding] = found[check].as_slice() else { panic!("{check}: {found:#?}") };
         assert!(finding.starts_with(wanted) && finding.contains("as uid "), "{finding}");
     }
+    assert_eq!(found["snapshots"].len(), SNAPSHOTS.len(), "{found:#?}");
+    assert!(found["snapshots"].iter().all(|finding| finding.contains("as uid ")), "{found:#?}");
     // It looked, changed nothing, and said goodbye.
     assert_eq!(lab.reported()["$version"], 1);
     let why = loop {
