@@ -33,9 +33,10 @@ const fn check(event: EventName) -> Check {
 
 /// What a source of the kernel needs.
 const KERNEL: &str = "for the kernel's sources: CAP_BPF and CAP_PERFMON, CAP_AUDIT_CONTROL and CAP_AUDIT_READ, or \
-                      CAP_NET_ADMIN (the packaged unit gives them), outside of containers";
-const ENDS: &str = "CAP_BPF and CAP_PERFMON for eBPF, or CAP_NET_ADMIN for the process connector (CONFIG_PROC_EVENTS), \
-                    outside of containers; or \"eventPriorityProcessTerminate\": \"off\" in the twin";
+                      CAP_NET_ADMIN (the packaged unit gives them), or CAP_SYS_ADMIN for fanotify (it does not: \
+                      docs/decisions/0016), outside of containers";
+const ENDS: &str = "CAP_BPF and CAP_PERFMON for eBPF, or CAP_NET_ADMIN for the process connector (CONFIG_PROC_EVENTS) \
+                    or exit records (CONFIG_TASKSTATS, Linux 5.19), outside of containers; or \"eventPriorityProcessTerminate\": \"off\" in the twin";
 const CONNECTIONS: &str = "a kernel with CONFIG_INET_DIAG, or audit; or \"eventPriorityConnectionCreate\": \"off\" in \
                            the twin";
 const LOGINS: &str = "run systemd-journald or a syslog daemon that writes /var/log/auth.log, and let the agent read it \
@@ -78,7 +79,7 @@ impl Judge<'_> {
 
     /// What would let the source see more, if anything would.
     fn remedy(&self, event: EventName, state: HealthState) -> Option<String> {
-        if state == HealthState::Ok || (event == EventName::ProcessCreate && self.wanted == ProcessSource::Poll) {
+        if state == HealthState::Ok || (event == EventName::ProcessCreate && self.wanted != ProcessSource::Auto) {
             return None;
         }
         match event {
@@ -114,7 +115,9 @@ mod tests {
         let finding = starts(ProcessSource::Auto, Ok(HealthState::Degraded));
         assert_eq!((finding.check, finding.result), (Check::ProcessSource, Verdict::Warning));
         assert_eq!(finding.detail, "as uid 7: poll (no right; cannot see short ones)");
-        assert_eq!(starts(ProcessSource::Poll, Ok(HealthState::Degraded)).result, Verdict::Ok);
+        for chosen in [ProcessSource::Poll, ProcessSource::Fanotify] {
+            assert_eq!(starts(chosen, Ok(HealthState::Degraded)).result, Verdict::Ok);
+        }
         assert_eq!(starts(ProcessSource::Auto, Ok(HealthState::Ok)).result, Verdict::Ok);
         let error = SourceError::Unavailable { wanted: "connector", reason: "not permitted".into() };
         assert_eq!(starts(ProcessSource::Connector, Err(error)).result, Verdict::Failed);
@@ -139,7 +142,7 @@ mod tests {
         insta::assert_snapshot!(text, @r#"
         ok       process-ends       as uid 7: poll (no right; cannot see short ones)
         warning  process-ends       as uid 7: nothing on this machine sees x: not permitted
-                                    what to do: CAP_BPF and CAP_PERFMON for eBPF, or CAP_NET_ADMIN for the process connector (CONFIG_PROC_EVENTS), outside of containers; or "eventPriorityProcessTerminate": "off" in the twin
+                                    what to do: CAP_BPF and CAP_PERFMON for eBPF, or CAP_NET_ADMIN for the process connector (CONFIG_PROC_EVENTS) or exit records (CONFIG_TASKSTATS, Linux 5.19), outside of containers; or "eventPriorityProcessTerminate": "off" in the twin
         warning  process-ends       as uid 7: no source sees x with y
                                     what to do: set collect.process_source = "auto"
         ok       connections        as uid 7: poll (no right; cannot see short ones)
