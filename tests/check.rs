@@ -69,6 +69,7 @@ fn the_configuration_and_its_secret_are_checked_together() {
     collect.loopback_connections | false | default
     collect.redact_secrets | true | default
     collect.secret_names | - | default
+    collect.name_service | false | default
     log.level | info | default
     log.diagnostic_level | warn | default
     DIR/secret has mode 0644: others could read the secret; run: chmod 600 DIR/secret

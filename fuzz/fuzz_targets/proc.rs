@@ -79,12 +79,8 @@ fn users(text: &str) {
     assert!(names.len().max(ids.len()) <= text.lines().count());
     for (uid, name) in &names {
         // The first of those that share an id; one name may stand there twice, with two.
-        let first = text.lines().find(|line| {
-            let mut fields = line.split(':');
-            fields.next().is_some_and(|field| !field.is_empty())
-                && fields.nth(1).and_then(|field| field.parse().ok()) == Some(*uid)
-        });
-        assert!(first.is_some_and(|line| line.split(':').next() == Some(name)));
+        let first = passwd::accounts(text).flatten().find(|account| account.uid == *uid);
+        assert!(first.is_some_and(|account| account.name == &**name && text.contains(account.name)));
         assert!(ids.contains_key(name));
     }
 }

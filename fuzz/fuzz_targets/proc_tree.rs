@@ -61,7 +61,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(start.user_name.is_none_or(|name| !name.is_empty() && !name.contains([':', '\n'])));
     }
 
-    let context = SnapshotContext { host, clock };
+    let context = SnapshotContext::plain(host, clock);
     let taken = snapshot::take(EventName::SystemInformation, &context).expect("a snapshot");
     let [Payload::SystemInformation(system)] = taken.snapshot.items.as_slice() else {
         panic!("{:?}", taken.snapshot.items)

@@ -75,7 +75,10 @@ impl Agent {
         let (calls_sender, calls) = mpsc::channel(CALLS);
         tasks.spawn(snapshots::run(
             SnapshotParts {
-                context: SnapshotContext::plain(self.host.clone(), Arc::clone(&self.clock)),
+                context: SnapshotContext {
+                    name_service: self.settings.collect.name_service,
+                    ..SnapshotContext::plain(self.host.clone(), Arc::clone(&self.clock))
+                },
                 clock: Arc::clone(&self.clock),
                 config: self.config.subscribe(),
                 core: self.core.clone(),

@@ -41,6 +41,9 @@ pub struct Collect {
     /// Where process starts are read from.
     #[arg(long, value_enum, default_value_t = Wanted::Auto)]
     source: Wanted,
+    /// Lists the accounts of the name service (getent) as local users too.
+    #[arg(long)]
+    name_service: bool,
 }
 
 /// The values of `--source`: those of `collect.process_source`.
@@ -100,7 +103,8 @@ impl Collect {
         if STREAMS.contains(self.name) {
             return self.follow(&host, &clock, global.json);
         }
-        let taken = snapshot::take(self.name, &SnapshotContext::plain(host.clone(), Arc::clone(&clock)))?;
+        let plain = SnapshotContext::plain(host.clone(), Arc::clone(&clock));
+        let taken = snapshot::take(self.name, &SnapshotContext { name_service: self.name_service, ..plain })?;
         let state = match taken.health.state {
             HealthState::Unavailable => "unavailable: ",
             _ => "",

@@ -10,6 +10,7 @@ mod ebpf;
 mod fanotify;
 pub mod lane;
 mod listening_ports;
+mod local_users;
 pub mod logins;
 #[cfg(test)]
 mod machines;
@@ -32,12 +33,13 @@ pub const COLLECTORS: &[EventName] = &[
     EventName::ProcessTerminate,
     EventName::ConnectionCreate,
     EventName::Login,
+    EventName::LocalUsers,
     EventName::ListeningPorts,
     EventName::SystemInformation,
 ];
 
 /// Those of [`COLLECTORS`] that are snapshots.
-pub const SNAPSHOTS: &[EventName] = &[EventName::ListeningPorts, EventName::SystemInformation];
+pub const SNAPSHOTS: &[EventName] = &[EventName::LocalUsers, EventName::ListeningPorts, EventName::SystemInformation];
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::{listening_ports, system_information};
+use super::{listening_ports, local_users, system_information};
 use crate::model::event::{EventName, Snapshot};
 use crate::model::health::{CollectorHealth, HealthState};
 use crate::model::payload::Payload;
@@ -18,13 +18,15 @@ pub struct SnapshotContext {
     pub host: Host,
     /// Its clock.
     pub clock: Arc<dyn Clock>,
+    /// Whether LocalUsers asks the name service too.
+    pub name_service: bool,
 }
 
 impl SnapshotContext {
     /// This machine, as it is configured by default.
     #[must_use]
     pub fn plain(host: Host, clock: Arc<dyn Clock>) -> Self {
-        Self { host, clock }
+        Self { host, clock, name_service: false }
     }
 }
 
@@ -71,6 +73,7 @@ impl Found {
 /// [`CollectError::NoCollector`] for names outside [`super::SNAPSHOTS`]. What could not be read is told by `health`.
 pub fn take(name: EventName, context: &SnapshotContext) -> Result<Taken, CollectError> {
     let found = match name {
+        EventName::LocalUsers => local_users::collect(&context.host, context.clock.as_ref(), context.name_service),
         EventName::ListeningPorts => listening_ports::collect(&context.host),
         EventName::SystemInformation => system_information::collect(&context.host),
         _ => return Err(CollectError::NoCollector(name)),

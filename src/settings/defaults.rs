@@ -56,6 +56,8 @@ pub const COMMAND_LINE_MOST: ByteSize = ByteSize::bytes(32 << 10);
 pub const COLLECT_LOOPBACK_CONNECTIONS: &str = "false";
 /// `collect.redact_secrets`: whoever reads events must not learn a password from them.
 pub const COLLECT_REDACT_SECRETS: &str = "true";
+/// `collect.name_service`: a directory may be slow, dear to ask, or away.
+pub const COLLECT_NAME_SERVICE: &str = "false";
 /// `log.level`: state changes, nothing per event.
 pub const LOG_LEVEL: &str = "\"info\"";
 /// `log.diagnostic_level`: what the C agent shipped with.

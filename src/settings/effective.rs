@@ -56,6 +56,7 @@ impl Settings {
             "collect.secret_names" => {
                 (!self.collect.secret_names.is_empty()).then(|| self.collect.secret_names.join(", "))
             }
+            "collect.name_service" => Some(self.collect.name_service.to_string()),
             "log.level" => Some(self.log.level.as_str().to_owned()),
             "log.diagnostic_level" => Some(self.log.diagnostic_level.map_or("off", LogLevel::as_str).to_owned()),
             _ => None,

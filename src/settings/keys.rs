@@ -214,6 +214,18 @@ pub const KEYS: &[Key] = &[
         hidden: false,
     },
     Key {
+        section: "collect",
+        name: "collect.name_service",
+        form: Form::Switch,
+        default: Some(defaults::COLLECT_NAME_SERVICE),
+        example: "",
+        help: &[
+            "Whether LocalUsers also asks the name service (getent), which may know the accounts of a directory.",
+            "It has 5 s; many directories list nobody unless they are told to.",
+        ],
+        hidden: false,
+    },
+    Key {
         section: "log",
         name: "log.level",
         form: Form::Choice { now: &["error", "warn", "info", "debug", "trace"], later: &[] },

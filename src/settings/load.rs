@@ -171,6 +171,7 @@ struct MergedCollect {
     loopback_connections: bool,
     redact_secrets: bool,
     secret_names: Option<String>,
+    name_service: bool,
 }
 
 #[derive(Deserialize)]
@@ -233,6 +234,7 @@ fn build(
             loopback_connections: merged.collect.loopback_connections,
             redact_secrets: merged.collect.redact_secrets,
             secret_names: words(merged.collect.secret_names.as_deref()),
+            name_service: merged.collect.name_service,
         },
         log: Log {
             level: merged.log.level,

@@ -150,6 +150,8 @@ pub struct Collect {
     pub redact_secrets: bool,
     /// Names that tell a secret, besides the built-in ones.
     pub secret_names: Vec<String>,
+    /// Whether the accounts of the name service are local users too.
+    pub name_service: bool,
 }
 
 /// The sources of process starts.

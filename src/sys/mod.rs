@@ -1,6 +1,7 @@
 //! Floor 1: the only code that touches the machine. Each item has a fake or takes a root directory that tests replace.
 
 pub mod audit;
+pub mod authorized_keys;
 pub mod bpf;
 pub mod btf;
 pub mod capabilities;
@@ -14,6 +15,7 @@ pub mod files;
 pub(crate) mod fixture;
 pub mod follow;
 pub mod generic_netlink;
+pub mod group;
 pub mod hardening;
 pub mod host;
 pub mod inotify;
@@ -29,6 +31,7 @@ pub mod procfs;
 pub mod procnet;
 pub mod program_file;
 pub mod programs;
+pub mod shadow;
 pub mod sock_diag;
 pub mod sockets;
 pub mod taskstats;

@@ -1,19 +1,28 @@
-//! Names of the local users, from `/etc/passwd`: `name:password:uid:gid:comment:home:shell`, one a line.
+//! The local users, from `/etc/passwd` (`passwd(5)`): `name:password:uid:gid:comment:home:shell`, one a line. The C
+//! library passes over blanks in front of a line or a number, and over lines that start with `#`; those that start with
+//! `+` or `-` only call a directory.
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::clock::Clock;
 use super::host::Host;
+use super::shadow::Password;
 use crate::model::time::Mono;
 
-const PATH: &str = "/etc/passwd";
+/// The file.
+pub const PATH: &str = "/etc/passwd";
 /// Larger files are cut; a board has a few dozen users.
-const BYTES: usize = 1 << 20;
+pub const BYTES: usize = 1 << 20;
 const USERS: usize = 16_384;
+/// The longest name that the C library takes.
+const NAME: usize = 256;
 
 /// What tells one state of the file from the next: modification time (seconds, nanoseconds), length, inode.
 type Mark = (i64, i64, u64, u64);
@@ -70,20 +79,59 @@ impl Passwd {
 #[must_use]
 pub fn parse(text: &str) -> (HashMap<u32, Box<str>>, HashMap<Box<str>, u32>) {
     let (mut names, mut ids) = (HashMap::new(), HashMap::new());
-    for line in text.lines().take(USERS) {
-        let mut fields = line.split(':');
-        if let (Some(name), Some(uid)) = (fields.next(), fields.nth(1).and_then(|f| f.parse().ok()))
-            && !name.is_empty()
-        {
-            names.entry(uid).or_insert_with(|| name.into());
-            ids.entry(name.into()).or_insert(uid);
-        }
+    for account in accounts(text).flatten().take(USERS) {
+        names.entry(account.uid).or_insert_with(|| account.name.into());
+        ids.entry(account.name.into()).or_insert(account.uid);
     }
     (names, ids)
 }
 
+/// One account. Its password field stays in the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account<'a> {
+    /// Its name, not empty.
+    pub name: &'a str,
+    /// What the line says of its password.
+    pub password: Password,
+    /// Its user id.
+    pub uid: u32,
+    /// The id of its primary group.
+    pub gid: u32,
+    /// Its home directory; empty if the line has none.
+    pub home: &'a str,
+    /// Its shell; empty for the standard one.
+    pub shell: &'a str,
+}
+
+/// The text of the file, for [`accounts`]; wiped when dropped, as it holds the hashes where there is no `/etc/shadow`.
+/// What lies beyond a limit is cut.
+///
+/// # Errors
+/// Those of reading.
+pub fn read(host: &Host) -> io::Result<Zeroizing<String>> {
+    host.read_text(PATH, BYTES).map(Zeroizing::new)
+}
+
+/// The accounts in the text of the file; `None` for a line that is none.
+pub fn accounts(text: &str) -> impl Iterator<Item = Option<Account<'_>>> {
+    let lines = text.lines().map(str::trim_start);
+    lines.filter(|line| !line.is_empty() && !line.starts_with(['#', '+', '-'])).map(account)
+}
+
+fn account(line: &str) -> Option<Account<'_>> {
+    let mut fields = line.split(':');
+    let mut field = || fields.next();
+    let (name, password) = (field()?, field()?);
+    let (uid, gid) = (field()?.trim().parse().ok()?, field()?.trim().parse().ok()?);
+    let (_comment, home, shell) = (field(), field().unwrap_or_default(), field().unwrap_or_default());
+    let named = !name.is_empty() && name.len() <= NAME;
+    named.then(|| Account { name, password: Password::of_passwd(password.as_bytes()), uid, gid, home, shell })
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::sys::clock::ManualClock;
     use crate::sys::files::{private_directory, write_atomic};
@@ -121,6 +169,29 @@ mod tests {
         for name in ["root", "admin"] {
             clock.advance(BELIEVED / 2);
             assert_eq!(passwd.name(0), Some(name));
+        }
+    }
+    #[test]
+    fn lines_are_read_as_the_c_library_reads_them() {
+        let text = "root:x:0:0:root:/root:/bin/bash\n#old:x:1:1::/:/bin/sh\n  eve:: 0:0\n+::::::\n-@net:::::\n\n\
+                    wide:*:4294967294:100::/:\nbroken:x:-1:0::/:\n:x:5:5::/:\nmore:x:5\n";
+        let found: Vec<_> = accounts(text).collect();
+        let [Some(root), Some(eve), Some(wide), None, None, None] = found[..] else { panic!("{found:?}") };
+        assert_eq!((root.name, root.uid, root.home, root.shell), ("root", 0, "/root", "/bin/bash"));
+        assert_eq!(
+            (root.password, eve.password, wide.password),
+            (Password::Elsewhere, Password::Empty, Password::None)
+        );
+        assert_eq!((eve.name, eve.uid, eve.home, eve.shell), ("eve", 0, "", ""));
+        assert_eq!((wide.uid, wide.gid), (4_294_967_294, 100));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_survived(text in "\\PC{0,200}", line in "[a-z:,0-9+-]{0,60}") {
+            let text = format!("{text}\n{line}");
+            prop_assert!(accounts(&text).flatten().all(|account| !account.name.is_empty()));
+            let _ = parse(&text);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::cli::output;
 use crate::model::event::{EventName, Snapshot};
-use crate::model::payload::{ExtraDetails, ListeningPort, Payload, SystemInformation};
+use crate::model::payload::{ExtraDetails, ListeningPort, LocalUser, Payload, SystemInformation};
 
 /// Prints the items of a snapshot.
 pub(super) fn print(snapshot: &Snapshot) -> io::Result<()> {
@@ -14,7 +14,7 @@ pub(super) fn print(snapshot: &Snapshot) -> io::Result<()> {
 
 const fn header(name: EventName) -> &'static [&'static str] {
     match name {
-        EventName::LocalUsers => &["UID", "NAME", "GROUPS", "PASSWORD", "SHELL", "HOME"],
+        EventName::LocalUsers => &["UID", "NAME", "PASSWORD", "KEYS", "RIGHTS", "SHELL", "HOME", "GROUPS"],
         EventName::ListeningPorts => &["PROTOCOL", "LOCAL", "PORT", "PEER", "UID", "PID", "EXECUTABLE"],
         EventName::FirewallConfiguration => {
             &["CHAIN", "NO", "ACTION", "WAY", "PROTOCOL", "SOURCE", "PORT", "DESTINATION", "PORT", "RULE"]
@@ -31,14 +31,7 @@ fn rows(item: &Payload) -> Vec<Vec<String>> {
     let row = match item {
         Payload::SystemInformation(system) => return fields(system),
         Payload::ListeningPort(port) => port_row(port),
-        Payload::LocalUser(user) => vec![
-            user.user_id.clone(),
-            user.user_name.clone(),
-            user.group_names.clone(),
-            detail(&user.extra_details, "Password"),
-            detail(&user.extra_details, "Shell"),
-            detail(&user.extra_details, "Home"),
-        ],
+        Payload::LocalUser(user) => user_row(user),
         Payload::FirewallRule(rule) => vec![
             dash(&rule.chain_name),
             rule.priority.map_or_else(|| "-".to_owned(), |number| number.to_string()),
@@ -71,6 +64,20 @@ fn rows(item: &Payload) -> Vec<Vec<String>> {
 
 fn detail(details: &ExtraDetails, key: &str) -> String {
     details.get(key).cloned().unwrap_or_else(|| "-".to_owned())
+}
+
+fn user_row(user: &LocalUser) -> Vec<String> {
+    let details = &user.extra_details;
+    vec![
+        user.user_id.clone(),
+        user.user_name.clone(),
+        detail(details, "Password"),
+        detail(details, "SshKeys"),
+        if details.contains_key("Root") { "root".to_owned() } else { detail(details, "Privileged") },
+        detail(details, "Shell"),
+        detail(details, "Home"),
+        user.group_names.clone(),
+    ]
 }
 
 fn port_row(port: &ListeningPort) -> Vec<String> {

@@ -20,7 +20,10 @@ pub struct LocalUser {
     pub group_ids: String,
     /// Names of the same groups in the same order; an id that has no name stands for itself.
     pub group_names: String,
-    /// See [`ExtraDetails`].
+    /// See [`ExtraDetails`], each where it is known or is so: `Home`, `Shell`, `Password` (`set`, `locked`, `empty`,
+    /// `none`, `unknown`), `LastChange`, `PasswordExpires` and `AccountExpires` (dates), `MustChange`, `Root` (an account
+    /// with user id 0 that is not called root), `SharesUidWith`, `Privileged` (groups that lead to root's rights),
+    /// `SshKeys`, `Source`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub extra_details: ExtraDetails,
 }

@@ -67,6 +67,7 @@ fn an_empty_file_takes_every_default() {
     collect.loopback_connections=false
     collect.redact_secrets=true
     collect.secret_names=
+    collect.name_service=false
     log.level=info
     log.diagnostic_level=warn
     "#);
