@@ -8,6 +8,7 @@ mod audit;
 mod connections;
 mod ebpf;
 mod fanotify;
+pub mod hardware;
 pub mod lane;
 mod listening_ports;
 pub mod logins;
@@ -31,10 +32,12 @@ pub const COLLECTORS: &[EventName] = &[
     EventName::Login,
     EventName::ListeningPorts,
     EventName::SystemInformation,
+    EventName::ConnectedHardware,
 ];
 
 /// Those of [`COLLECTORS`] that are snapshots.
-pub const SNAPSHOTS: &[EventName] = &[EventName::ListeningPorts, EventName::SystemInformation];
+pub const SNAPSHOTS: &[EventName] =
+    &[EventName::ListeningPorts, EventName::SystemInformation, EventName::ConnectedHardware];
 
 #[cfg(test)]
 mod tests {

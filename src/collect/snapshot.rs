@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::hardware::{self, Recorder};
 use super::{listening_ports, system_information};
 use crate::model::event::{EventName, Snapshot};
 use crate::model::health::{CollectorHealth, HealthState};
@@ -18,13 +19,22 @@ pub struct SnapshotContext {
     pub host: Host,
     /// Its clock.
     pub clock: Arc<dyn Clock>,
+    /// What devices came and went, if somebody listens.
+    pub hotplug: Option<Arc<Recorder>>,
 }
 
 impl SnapshotContext {
     /// This machine, as it is configured by default.
     #[must_use]
     pub fn plain(host: Host, clock: Arc<dyn Clock>) -> Self {
-        Self { host, clock }
+        Self { host, clock, hotplug: None }
+    }
+
+    /// A snapshot has been taken over: what only it had to tell is not told again.
+    pub fn taken_over(&self, name: EventName) {
+        if let (EventName::ConnectedHardware, Some(recorder)) = (name, &self.hotplug) {
+            recorder.told();
+        }
     }
 }
 
@@ -73,6 +83,9 @@ pub fn take(name: EventName, context: &SnapshotContext) -> Result<Taken, Collect
     let found = match name {
         EventName::ListeningPorts => listening_ports::collect(&context.host),
         EventName::SystemInformation => system_information::collect(&context.host),
+        EventName::ConnectedHardware => {
+            hardware::collect(&context.host, context.hotplug.as_deref(), context.clock.now())
+        }
         _ => return Err(CollectError::NoCollector(name)),
     };
     let state = match (&found.unavailable, &found.missing[..]) {

@@ -50,9 +50,7 @@ impl Device {
     pub(super) fn into_item(mut self, names: &AllNames) -> ConnectedHardware {
         if let Some((list, id)) = self.id {
             let (vendor, product) = names.of(list, id);
-            for (key, said, listed) in
-                [("Vendor", "ReportedVendor", vendor), ("Product", "ReportedProduct", product)]
-            {
+            for (key, said, listed) in [("Vendor", "ReportedVendor", vendor), ("Product", "ReportedProduct", product)] {
                 let Some(listed) = listed else { continue };
                 let before = self.details.insert(key.to_owned(), listed.to_owned());
                 self.tell(said, before.filter(|before| before != listed));

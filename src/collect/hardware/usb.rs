@@ -7,8 +7,8 @@ use crate::sys::hwdata::List;
 use crate::sys::sysfs;
 use crate::sys::uevent::Properties;
 
-/// More interfaces than a device has: five bits count them.
-const INTERFACES: usize = 256;
+/// More files and interfaces than the directory of a device has.
+const ENTRIES: usize = 256;
 
 /// Class, subclass and protocol of an interface (`bInterfaceClass` and so on), or of a device.
 type Class = (u32, u32, u32);
@@ -21,7 +21,7 @@ pub(super) fn read(device: &sysfs::Device<'_>, said: Properties<'_>) -> Device {
         // Class 0: see the interfaces, which are not there yet or not any more.
         own.or_else(|| said_class(said)).into_iter().filter(|class| class.0 != 0).collect()
     } else {
-        interfaces.iter().filter_map(|interface| triple(&sysfs_child(interface), "bInterface")).collect()
+        interfaces.iter().filter_map(|name| triple(device, &format!("{name}/bInterface"))).collect()
     };
     let is_root = device.name().strip_prefix("usb").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
     let mut found = Device::new("USB", kind(&classes, is_root), device);
@@ -35,7 +35,7 @@ pub(super) fn read(device: &sysfs::Device<'_>, said: Properties<'_>) -> Device {
     let listed: Vec<String> = classes.iter().map(|(a, b, c)| format!("{a:02x}/{b:02x}/{c:02x}")).collect();
     found.tell("Class", (!listed.is_empty()).then(|| listed.join(", ")));
     let drivers: BTreeSet<String> =
-        interfaces.iter().filter_map(|interface| sysfs_child(interface).link("driver")).collect();
+        interfaces.iter().filter_map(|name| device.link(&format!("{name}/driver"))).collect();
     found.tell("Driver", (!drivers.is_empty()).then(|| drivers.into_iter().collect::<Vec<_>>().join(", ")));
     found.tell("SpeedMbps", device.value("speed"));
     found.tell("Removable", device.value("removable").filter(|value| value != "unknown"));
@@ -46,18 +46,11 @@ pub(super) fn read(device: &sysfs::Device<'_>, said: Properties<'_>) -> Device {
     found
 }
 
-/// An interface of a device: its path, and the device's way to read.
-type Interface<'a> = (sysfs::Device<'a>, String);
-
-fn interfaces<'a>(device: &sysfs::Device<'a>) -> Vec<Interface<'a>> {
-    // `1-2:1.0` is interface 0 in configuration 1 of device `1-2`; a root hub's is `1-0:1.0`.
-    let names = device.children("", INTERFACES);
-    let paths = names.into_iter().filter(|name| name.contains(':') && !name.starts_with("ep_"));
-    paths.map(|name| (*device, format!("{}/{name}", device.path()))).collect()
-}
-
-fn sysfs_child<'a>(interface: &'a Interface<'_>) -> sysfs::Device<'a> {
-    interface.0.sibling(&interface.1)
+/// The names of its interfaces: `1-2:1.0` is interface 0 in configuration 1 of device `1-2`.
+fn interfaces(device: &sysfs::Device<'_>) -> Vec<String> {
+    let mut names = device.children("", ENTRIES);
+    names.retain(|name| name.contains(':') && !name.starts_with("ep_"));
+    names
 }
 
 fn triple(device: &sysfs::Device<'_>, prefix: &str) -> Option<Class> {
