@@ -2,6 +2,7 @@
 //! for the statistics events. A collector that fails, panics or hangs is reported and does not hinder the others.
 
 mod collectors;
+mod hotplug;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::sys::clock::Clock;
 
 use super::core::ToCore;
 use collectors::Collectors;
+use hotplug::HotPlug;
 
 /// Periodic events that the core has, not a collector.
 const STATISTICS: EventSet = EventSet::of(&[EventName::DroppedEventsStatistics, EventName::MessageStatistics]);
@@ -141,6 +143,8 @@ fn off(config: &AgentConfig) -> EventSet {
 /// Runs until it is cancelled.
 pub(super) async fn run(mut parts: SnapshotParts, stop: CancellationToken) {
     let mut rounds = Rounds::new(&parts.config.borrow_and_update(), parts.clock.now().mono);
+    let mut hotplug = HotPlug::new(parts.context.host.clone(), Arc::clone(&parts.clock));
+    parts.context.hotplug = Some(hotplug.recorder());
     let context = parts.context.clone();
     let mut collectors = Collectors::new(move |name| snapshot::take(name, &context));
     loop {
@@ -160,6 +164,10 @@ pub(super) async fn run(mut parts: SnapshotParts, stop: CancellationToken) {
             }
             () = sleep(wait) => (rounds.take(parts.clock.now().mono), None),
         };
+        if names.contains(EventName::ConnectedHardware) {
+            let off = off(&parts.config.borrow());
+            hotplug.want(!off.contains(EventName::ConnectedHardware));
+        }
         let tell = |name, outcome| {
             if let Some(told) = &told {
                 // Whoever asked may have given up.
@@ -188,6 +196,7 @@ async fn pass(parts: &SnapshotParts, collectors: &mut Collectors, names: EventSe
                 Ok(Taken { snapshot, health }) => {
                     // The core is gone only when the agent ends.
                     let _ = parts.core.send_async(ToCore::Snapshot(snapshot)).await;
+                    parts.context.taken_over(name);
                     (health, Outcome::Collected)
                 }
                 Err(detail) => {

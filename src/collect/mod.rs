@@ -8,13 +8,13 @@ mod audit;
 mod connections;
 mod ebpf;
 mod fanotify;
+pub mod hardware;
 pub mod lane;
 mod listening_ports;
 mod local_users;
 pub mod logins;
 #[cfg(test)]
 mod machines;
-
 mod owners;
 mod process;
 pub mod redact;
@@ -36,10 +36,12 @@ pub const COLLECTORS: &[EventName] = &[
     EventName::LocalUsers,
     EventName::ListeningPorts,
     EventName::SystemInformation,
+    EventName::ConnectedHardware,
 ];
 
 /// Those of [`COLLECTORS`] that are snapshots.
-pub const SNAPSHOTS: &[EventName] = &[EventName::LocalUsers, EventName::ListeningPorts, EventName::SystemInformation];
+pub const SNAPSHOTS: &[EventName] =
+    &[EventName::LocalUsers, EventName::ListeningPorts, EventName::SystemInformation, EventName::ConnectedHardware];
 
 #[cfg(test)]
 mod tests {

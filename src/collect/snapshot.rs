@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::hardware::{self, Recorder};
 use super::{listening_ports, local_users, system_information};
 use crate::model::event::{EventName, Snapshot};
 use crate::model::health::{CollectorHealth, HealthState};
@@ -20,13 +21,22 @@ pub struct SnapshotContext {
     pub clock: Arc<dyn Clock>,
     /// Whether LocalUsers asks the name service too.
     pub name_service: bool,
+    /// What devices came and went, if somebody listens.
+    pub hotplug: Option<Arc<Recorder>>,
 }
 
 impl SnapshotContext {
     /// This machine, as it is configured by default.
     #[must_use]
     pub fn plain(host: Host, clock: Arc<dyn Clock>) -> Self {
-        Self { host, clock, name_service: false }
+        Self { host, clock, name_service: false, hotplug: None }
+    }
+
+    /// A snapshot has been taken over: what only it had to tell is not told again.
+    pub fn taken_over(&self, name: EventName) {
+        if let (EventName::ConnectedHardware, Some(recorder)) = (name, &self.hotplug) {
+            recorder.told();
+        }
     }
 }
 
@@ -76,6 +86,9 @@ pub fn take(name: EventName, context: &SnapshotContext) -> Result<Taken, Collect
         EventName::LocalUsers => local_users::collect(&context.host, context.clock.as_ref(), context.name_service),
         EventName::ListeningPorts => listening_ports::collect(&context.host),
         EventName::SystemInformation => system_information::collect(&context.host),
+        EventName::ConnectedHardware => {
+            hardware::collect(&context.host, context.hotplug.as_deref(), context.clock.now())
+        }
         _ => return Err(CollectError::NoCollector(name)),
     };
     let state = match (&found.unavailable, &found.missing[..]) {

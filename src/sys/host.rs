@@ -106,8 +106,16 @@ impl Host {
     /// Those of opening and reading.
     pub fn read(&self, path: impl AsRef<Path>, limit: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        File::from(self.open(path.as_ref(), OFlags::RDONLY)?).take(limit as u64).read_to_end(&mut bytes)?;
+        self.reader(path, limit)?.read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Opens a file to be read piece by piece, at most `limit` bytes of it.
+    ///
+    /// # Errors
+    /// Those of opening.
+    pub fn reader(&self, path: impl AsRef<Path>, limit: usize) -> io::Result<io::Take<File>> {
+        Ok(File::from(self.open(path.as_ref(), OFlags::RDONLY)?).take(limit as u64))
     }
 
     /// As [`Host::read`], as text; bytes that are not UTF-8 become U+FFFD.
