@@ -152,9 +152,9 @@ async fn before_its_first_twin_it_collects_with_the_defaults() {
     let state = |status: &serde_json::Value| {
         status["collectors"].as_array()?.iter().find(|c| c["event"] == "ListeningPorts").map(|c| c["state"].clone())
     };
-    let first = agent.status("a snapshot", |s| (s["balance"]["high"]["collected"] == 1).then(|| s.clone())).await;
+    let first = agent.status("the snapshot", |s| (state(s)? != "off").then(|| s.clone())).await;
     assert_eq!(first["twin"]["source"], "defaults");
-    assert_ne!(state(&first), Some(json!("off")));
+    assert!(first["balance"]["high"]["collected"].as_u64() > Some(0), "{first}");
     hub.faults(|faults| faults.cut = false);
     agent.status("the twin is in force", |s| (state(s)? == "off").then_some(())).await;
     agent.books_agree(&mut hub).await;

@@ -76,7 +76,11 @@ impl Hub {
             ("eventPriorityProcessCreate", "Off"),
             ("eventPriorityProcessTerminate", "Off"),
             ("eventPriorityConnectionCreate", "Off"),
+            ("eventPriorityLocalUsers", "Off"),
             ("eventPriorityListeningPorts", "Off"),
+            ("eventPriorityFirewallConfiguration", "Off"),
+            ("eventPriorityConnectedHardware", "Off"),
+            ("eventPriorityOSBaseline", "Off"),
         ] {
             object.insert(key.to_owned(), json!({ "value": value }));
         }
