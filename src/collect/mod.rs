@@ -8,6 +8,7 @@ mod audit;
 mod connections;
 mod ebpf;
 mod fanotify;
+mod firewall;
 pub mod lane;
 mod listening_ports;
 pub mod logins;
@@ -30,11 +31,13 @@ pub const COLLECTORS: &[EventName] = &[
     EventName::ConnectionCreate,
     EventName::Login,
     EventName::ListeningPorts,
+    EventName::FirewallConfiguration,
     EventName::SystemInformation,
 ];
 
 /// Those of [`COLLECTORS`] that are snapshots.
-pub const SNAPSHOTS: &[EventName] = &[EventName::ListeningPorts, EventName::SystemInformation];
+pub const SNAPSHOTS: &[EventName] =
+    &[EventName::ListeningPorts, EventName::FirewallConfiguration, EventName::SystemInformation];
 
 #[cfg(test)]
 mod tests {

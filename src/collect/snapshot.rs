@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::{listening_ports, system_information};
+use super::{firewall, listening_ports, system_information};
 use crate::model::event::{EventName, Snapshot};
 use crate::model::health::{CollectorHealth, HealthState};
 use crate::model::payload::Payload;
@@ -54,6 +54,8 @@ pub(super) struct Found {
     pub source: String,
     /// What could not be seen, each a part of a sentence; empty if nothing.
     pub missing: Vec<String>,
+    /// What is worth saying although all was seen: that there is nothing, for example.
+    pub note: Option<String>,
     /// Why there is nothing to be seen on this machine at all. The event is then empty and honest about it.
     pub unavailable: Option<String>,
 }
@@ -71,6 +73,7 @@ impl Found {
 /// [`CollectError::NoCollector`] for names outside [`super::SNAPSHOTS`]. What could not be read is told by `health`.
 pub fn take(name: EventName, context: &SnapshotContext) -> Result<Taken, CollectError> {
     let found = match name {
+        EventName::FirewallConfiguration => firewall::collect(&context.host, context.clock.as_ref()),
         EventName::ListeningPorts => listening_ports::collect(&context.host),
         EventName::SystemInformation => system_information::collect(&context.host),
         _ => return Err(CollectError::NoCollector(name)),
@@ -80,7 +83,7 @@ pub fn take(name: EventName, context: &SnapshotContext) -> Result<Taken, Collect
         (None, []) => HealthState::Ok,
         (None, _) => HealthState::Degraded,
     };
-    let detail = found.unavailable.into_iter().chain(found.missing).collect::<Vec<_>>().join("; ");
+    let detail = found.unavailable.into_iter().chain(found.note).chain(found.missing).collect::<Vec<_>>().join("; ");
     let health = CollectorHealth { event: name, state, source: found.source, detail };
     Ok(Taken { snapshot: Snapshot { name, at: context.clock.now().wall, items: found.items }, health })
 }
