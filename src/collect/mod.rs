@@ -8,6 +8,7 @@ mod audit;
 mod connections;
 mod ebpf;
 mod fanotify;
+mod firewall;
 pub mod hardware;
 pub mod lane;
 mod listening_ports;
@@ -35,13 +36,19 @@ pub const COLLECTORS: &[EventName] = &[
     EventName::Login,
     EventName::LocalUsers,
     EventName::ListeningPorts,
+    EventName::FirewallConfiguration,
     EventName::SystemInformation,
     EventName::ConnectedHardware,
 ];
 
 /// Those of [`COLLECTORS`] that are snapshots.
-pub const SNAPSHOTS: &[EventName] =
-    &[EventName::LocalUsers, EventName::ListeningPorts, EventName::SystemInformation, EventName::ConnectedHardware];
+pub const SNAPSHOTS: &[EventName] = &[
+    EventName::LocalUsers,
+    EventName::ListeningPorts,
+    EventName::FirewallConfiguration,
+    EventName::SystemInformation,
+    EventName::ConnectedHardware,
+];
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::hardware::{self, Recorder};
-use super::{listening_ports, local_users, system_information};
+use super::{firewall, listening_ports, local_users, system_information};
 use crate::model::event::{EventName, Snapshot};
 use crate::model::health::{CollectorHealth, HealthState};
 use crate::model::payload::Payload;
@@ -66,6 +66,8 @@ pub(super) struct Found {
     pub source: String,
     /// What could not be seen, each a part of a sentence; empty if nothing.
     pub missing: Vec<String>,
+    /// What is worth saying although all was seen: that there is nothing, for example.
+    pub note: Option<String>,
     /// Why there is nothing to be seen on this machine at all. The event is then empty and honest about it.
     pub unavailable: Option<String>,
 }
@@ -84,6 +86,7 @@ impl Found {
 pub fn take(name: EventName, context: &SnapshotContext) -> Result<Taken, CollectError> {
     let found = match name {
         EventName::LocalUsers => local_users::collect(&context.host, context.clock.as_ref(), context.name_service),
+        EventName::FirewallConfiguration => firewall::collect(&context.host, context.clock.as_ref()),
         EventName::ListeningPorts => listening_ports::collect(&context.host),
         EventName::SystemInformation => system_information::collect(&context.host),
         EventName::ConnectedHardware => {
@@ -96,7 +99,7 @@ pub fn take(name: EventName, context: &SnapshotContext) -> Result<Taken, Collect
         (None, []) => HealthState::Ok,
         (None, _) => HealthState::Degraded,
     };
-    let detail = found.unavailable.into_iter().chain(found.missing).collect::<Vec<_>>().join("; ");
+    let detail = found.unavailable.into_iter().chain(found.note).chain(found.missing).collect::<Vec<_>>().join("; ");
     let health = CollectorHealth { event: name, state, source: found.source, detail };
     Ok(Taken { snapshot: Snapshot { name, at: context.clock.now().wall, items: found.items }, health })
 }

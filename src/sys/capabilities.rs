@@ -13,6 +13,8 @@ pub enum Capability {
     DacReadSearch,
     /// Join the process connector before Linux 6.6; connection tracking; taskstats.
     NetAdmin,
+    /// Raw sockets, by which the older tables of iptables are read.
+    NetRaw,
     /// Read `/proc/PID/exe` and the sockets of other users' processes.
     SysPtrace,
     /// fanotify on whole file systems.
@@ -29,9 +31,10 @@ pub enum Capability {
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::DacReadSearch,
         Self::NetAdmin,
+        Self::NetRaw,
         Self::SysPtrace,
         Self::SysAdmin,
         Self::AuditControl,
@@ -46,6 +49,7 @@ impl Capability {
         match self {
             Self::DacReadSearch => 2,
             Self::NetAdmin => 12,
+            Self::NetRaw => 13,
             Self::SysPtrace => 19,
             Self::SysAdmin => 21,
             Self::AuditControl => 30,
@@ -61,6 +65,7 @@ impl Capability {
         match self {
             Self::DacReadSearch => "CAP_DAC_READ_SEARCH",
             Self::NetAdmin => "CAP_NET_ADMIN",
+            Self::NetRaw => "CAP_NET_RAW",
             Self::SysPtrace => "CAP_SYS_PTRACE",
             Self::SysAdmin => "CAP_SYS_ADMIN",
             Self::AuditControl => "CAP_AUDIT_CONTROL",

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::cli::output;
 use crate::model::event::{EventName, Snapshot};
-use crate::model::payload::{ExtraDetails, ListeningPort, LocalUser, Payload, SystemInformation};
+use crate::model::payload::{ExtraDetails, FirewallRule, ListeningPort, LocalUser, Payload, SystemInformation};
 
 /// Prints the items of a snapshot.
 pub(super) fn print(snapshot: &Snapshot) -> io::Result<()> {
@@ -17,7 +17,7 @@ const fn header(name: EventName) -> &'static [&'static str] {
         EventName::LocalUsers => &["UID", "NAME", "PASSWORD", "KEYS", "RIGHTS", "SHELL", "HOME", "GROUPS"],
         EventName::ListeningPorts => &["PROTOCOL", "LOCAL", "PORT", "PEER", "UID", "PID", "EXECUTABLE"],
         EventName::FirewallConfiguration => {
-            &["CHAIN", "NO", "ACTION", "WAY", "PROTOCOL", "SOURCE", "PORT", "DESTINATION", "PORT", "RULE"]
+            &["TABLE", "CHAIN", "NO", "ACTION", "WAY", "PROTOCOL", "SOURCE", "PORT", "DESTINATION", "PORT", "RULE"]
         }
         EventName::ConnectedHardware => &["CATEGORY", "KIND", "NAME", "WHERE"],
         EventName::OSBaseline => &["SEVERITY", "RESULT", "CHECK", "WHAT", "FOUND"],
@@ -27,23 +27,11 @@ const fn header(name: EventName) -> &'static [&'static str] {
 
 /// The rows of one item: one, but for the one item of SystemInformation, which has one for each field.
 fn rows(item: &Payload) -> Vec<Vec<String>> {
-    let dash = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
     let row = match item {
         Payload::SystemInformation(system) => return fields(system),
         Payload::ListeningPort(port) => port_row(port),
         Payload::LocalUser(user) => user_row(user),
-        Payload::FirewallRule(rule) => vec![
-            dash(&rule.chain_name),
-            rule.priority.map_or_else(|| "-".to_owned(), |number| number.to_string()),
-            format!("{:?}", rule.action),
-            rule.direction.map_or_else(|| "-".to_owned(), |way| format!("{way:?}")),
-            dash(&rule.protocol),
-            dash(&rule.source_address),
-            dash(&rule.source_port),
-            dash(&rule.destination_address),
-            dash(&rule.destination_port),
-            detail(&rule.extra_details, "Rule"),
-        ],
+        Payload::FirewallRule(rule) => rule_row(rule),
         Payload::ConnectedHardware(device) => vec![
             device.hardware_category.clone(),
             device.hardware_sub_category.clone(),
@@ -96,6 +84,34 @@ fn port_row(port: &ListeningPort) -> Vec<String> {
         detail(&port.extra_details, "UserId"),
         detail(&port.extra_details, "Pid"),
         detail(&port.extra_details, "Executable"),
+    ]
+}
+
+/// Which way a rule of a map goes stands behind the rule; what is not in force says so.
+fn rule_row(rule: &FirewallRule) -> Vec<String> {
+    let short = |value: &Option<String>| {
+        let text = value.as_deref().unwrap_or("-");
+        if text.chars().count() <= 40 {
+            text.to_owned()
+        } else {
+            format!("{}…", text.chars().take(39).collect::<String>())
+        }
+    };
+    let details = &rule.extra_details;
+    let of_iptables = if details.get("Backend").is_some_and(|b| b == "iptables-legacy") { " (legacy)" } else { "" };
+    let element = details.get("MapElement").map(|element| format!(" [{element}]")).unwrap_or_default();
+    vec![
+        format!("{} {}{of_iptables}", detail(details, "Family"), detail(details, "Table")),
+        short(&rule.chain_name),
+        rule.priority.map_or_else(|| "-".to_owned(), |number| number.to_string()),
+        format!("{:?}{}", rule.action, if rule.enabled { "" } else { " (off)" }),
+        rule.direction.map_or_else(|| "-".to_owned(), |way| format!("{way:?}")),
+        short(&rule.protocol),
+        short(&rule.source_address),
+        short(&rule.source_port),
+        short(&rule.destination_address),
+        short(&rule.destination_port),
+        format!("{}{element}", detail(details, "Rule")),
     ]
 }
 

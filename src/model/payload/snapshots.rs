@@ -93,7 +93,10 @@ pub struct FirewallRule {
     /// `tcp`, `udp`, `icmp` or another name or number.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub protocol: Option<String>,
-    /// See [`ExtraDetails`].
+    /// See [`ExtraDetails`]: `Backend` (`nftables`, `iptables-nft`, `iptables-legacy`), `Family`, `Table`, `Hook`,
+    /// `HookPriority`, `ChainType`, `Interface`, `Rule` (the whole rule), `Target` (what is done if neither let through
+    /// nor refused), `MapElement`, `Sets`, `State`, `Comment`, `InInterface`, `OutInterface`, `Owner`, and `Reached` =
+    /// `no` if nothing leads to the chain.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub extra_details: ExtraDetails,
 }
