@@ -152,7 +152,8 @@ async fn before_its_first_twin_it_collects_with_the_defaults() {
     let state = |status: &serde_json::Value| {
         status["collectors"].as_array()?.iter().find(|c| c["event"] == "ListeningPorts").map(|c| c["state"].clone())
     };
-    let first = agent.status("a snapshot", |s| (s["balance"]["high"]["collected"] == 1).then(|| s.clone())).await;
+    // LocalUsers and ListeningPorts.
+    let first = agent.status("snapshots", |s| (s["balance"]["high"]["collected"] == 2).then(|| s.clone())).await;
     assert_eq!(first["twin"]["source"], "defaults");
     assert_ne!(state(&first), Some(json!("off")));
     hub.faults(|faults| faults.cut = false);

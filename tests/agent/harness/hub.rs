@@ -18,7 +18,7 @@ const IDLE: [&str; 12] = [
     "eventPriorityProcessTerminate",
     "eventPriorityConnectionCreate",
     "eventPriorityLogin",
-    "eventPriorityLocalUsers",
+    "aggregationIntervalProcessCreate",
     "eventPriorityFirewallConfiguration",
     "eventPriorityConnectedHardware",
     "eventPriorityOSBaseline",
@@ -77,6 +77,7 @@ impl Hub {
             ("eventPriorityProcessTerminate", "Off"),
             ("eventPriorityConnectionCreate", "Off"),
             ("eventPriorityListeningPorts", "Off"),
+            ("eventPriorityLocalUsers", "Off"),
         ] {
             object.insert(key.to_owned(), json!({ "value": value }));
         }
