@@ -211,7 +211,177 @@ def ports():
          by_us([i for i in outside if detail(i, "NetworkNamespace") == str(number)]), without)
 
 
-PARTS = {"users": users, "ports": ports}
+# --- FirewallConfiguration ----------------------------------------------------------------------------------------
+
+RULES = """
+table inet filter {
+    set blocked { type ipv4_addr; flags interval; elements = { 192.0.2.0/24, 198.51.100.7 }; }
+    map ports { type inet_service : verdict; elements = { 9001 : accept, 9002 : drop }; }
+    chain input {
+        type filter hook input priority filter; policy drop;
+        ct state established,related accept
+        iifname "lo" accept
+        ip saddr @blocked drop
+        ip saddr 10.0.0.0/8 tcp dport { 22, 80-90 } accept
+        ip6 saddr fe80::/10 udp dport 546 accept
+        tcp dport vmap { 8080 : accept, 8443 : jump web }
+        tcp dport vmap @ports
+        meta l4proto icmp limit rate 5/second accept
+        ip saddr != 203.0.113.0/24 tcp sport != 53 counter reject
+        ip saddr . tcp dport { 10.1.1.1 . 22, 10.1.1.2 . 23 } accept comment "two of them"
+        log prefix "drop: " drop
+    }
+    chain web {
+        tcp flags syn limit rate 10/second accept
+        return
+    }
+    chain forward { type filter hook forward priority filter; policy drop; }
+    chain output {
+        type filter hook output priority filter; policy accept;
+        ip daddr 198.51.100.1-198.51.100.9 udp dport 53 accept
+        meta skuid 1000 ip daddr 192.0.2.1 drop
+    }
+}
+table ip nat {
+    chain postrouting {
+        type nat hook postrouting priority srcnat; policy accept;
+        oifname "eth0" masquerade
+    }
+    chain prerouting {
+        type nat hook prerouting priority dstnat; policy accept;
+        tcp dport 80 dnat to 10.1.1.2:8080
+    }
+}
+table ip6 six {
+    chain input { type filter hook input priority 5; policy accept; icmpv6 type echo-request drop; }
+}
+table bridge filter {
+    chain forward { type filter hook forward priority filter; policy accept; ether type arp accept; }
+}
+table arp filter {
+    chain input { type filter hook input priority filter; policy accept; arp operation request accept; }
+}
+table ip asleep {
+    flags dormant
+    chain input { type filter hook input priority 0; policy drop; tcp dport 1 accept; }
+}
+"""
+IPTABLES = """*filter
+:INPUT DROP [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:web - [0:0]
+-A INPUT -i lo -j ACCEPT
+-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A INPUT -s %(net)s -p tcp -m tcp --dport 22 -j ACCEPT
+-A INPUT ! -s %(host)s -p tcp -m multiport --dports 80,443,8000:8100 -j web
+-A INPUT -p udp -m udp --sport 53 -m comment --comment "answers of names" -j DROP
+-A INPUT -p tcp -m tcp --dport 113 -j REJECT --reject-with %(reset)s
+-A OUTPUT -d %(host)s -j LOG --log-prefix "out "
+-A web -j RETURN
+COMMIT
+"""
+V4, V6 = ({"net": net, "host": host, "reset": "tcp-reset"} for net, host in (("10.0.0.0/8", "192.0.2.7/32"), ("fd00::/8", "2001:db8::7/128")))
+
+
+def plain(text):
+    """What two ways to write the same rule have in common: without quotes and bursts, one spelling of a refusal
+    and of a translation."""
+    text = re.sub(r" burst \d+( packets)?", "", text.replace('"', ""))
+    text = re.sub(r"nat to ([\d.]+):(\d+)", r"nat addr \1 port \2", text)
+    text = re.sub(r"reject with (\w+) (type )?", r"reject type \1 expr ", text)
+    return re.sub(r"reject type icmpx? expr (icmpx |port-unreachable)?(port-unreachable)?", "reject", text).strip()
+
+
+def nft_lines(text):
+    """Each rule and each policy of `nft list ruleset`, behind its family, table and chain."""
+    table = chain = None
+    depth = 0
+    for line in (line.strip() for line in text.splitlines()):
+        words = line.split()
+        if depth == 0 and words[:1] == ["table"]:
+            table = f"{words[1]} {words[2]}"
+        elif depth == 1 and words[:1] == ["chain"]:
+            chain = words[1]
+        elif depth == 1 and words[:1] in (["set"], ["map"]):
+            chain = None
+        elif depth == 2 and chain and words and words[0] == "type":
+            yield f"{table} {chain}: policy {re.search('policy ([a-z]+)', line).group(1)}"
+        elif depth == 2 and chain and words and words[0] != "}":
+            yield f"{table} {chain}: {plain(line)}"
+        depth += line.count("{") - line.count("}")
+
+
+def our_lines(items):
+    """The same of our items. The elements of a map of verdicts are items of their own: here they are put together."""
+    rules = {}
+    for item in items:
+        place = f"{detail(item, 'Family')} {detail(item, 'Table')} {item['ChainName']}"
+        rules.setdefault((place, item["Priority"]), []).append(item)
+    for (place, _), parts in rules.items():
+        rule = detail(parts[0], "Rule")
+        elements = [element for element in (detail(part, "MapElement") for part in parts) if element]
+        if elements:
+            rule = re.sub(r"\{ \d+ elements \}", "{ " + ", ".join(elements) + " }", rule)
+        yield f"{place}: {plain(rule)}"
+
+
+def by_iptables(items, backend):
+    rules = [i for i in items if detail(i, "Backend") == backend and not detail(i, "Rule").startswith("policy ")]
+    policies = [i for i in items if detail(i, "Backend") == backend and detail(i, "Rule").startswith("policy ")]
+    return ([f"{detail(i, 'Table')} {detail(i, 'Rule')}" for i in rules],
+            [f"{detail(i, 'Table')} {i['ChainName']} {detail(i, 'Rule').split()[1].upper()}" for i in policies])
+
+
+def by_save(text):
+    rules, policies, table = [], [], None
+    for line in text.splitlines():
+        if line.startswith("*"):
+            table = line[1:]
+        elif line.startswith("-A"):
+            rules.append(f"{table} {line}")
+        elif line.startswith(":") and line.split()[1] != "-":
+            policies.append(f"{table} {line[1:].split()[0]} {line.split()[1]}")
+    return rules, policies
+
+
+def firewall():
+    bare = Namespace("bare")
+    items, said = take("FirewallConfiguration", *bare.exec)
+    check("firewall: none is an empty event that says so", items == [] and "no firewall" in said, said)
+
+    native = Namespace("nft")
+    native.run("nft", "-f", "-", text=RULES)
+    items, _ = take("FirewallConfiguration", *native.exec)
+    same("firewall: each rule and policy as nft", our_lines(items), nft_lines(native.run("nft", "-s", "list", "ruleset")))
+    of = {(detail(i, "Table"), i["ChainName"], i["Priority"], detail(i, "MapElement")): i for i in items}
+    fields = [(i["Action"], i.get("Direction"), i.get("Protocol"), i.get("SourceAddress"), i.get("DestinationPort"))
+              for i in (of[("filter", "input", 2, "")], of[("filter", "input", 3, "")], of[("filter", "web", 0, "")])]
+    check("firewall: sets are flattened, and a chain that is jumped to has the direction of its caller", fields == [
+        ("Deny", "In", None, "192.0.2.0/24,198.51.100.7", None), ("Allow", "In", "tcp", "10.0.0.0/8", "22,80-90"),
+        ("Allow", "In", "tcp", None, None)], fields)
+    check("firewall: a table that sleeps is not enabled",
+          all(i["Enabled"] == (detail(i, "Table") != "asleep") for i in items))
+
+    for backend, tool, restore in (("iptables-nft", "nft", "nft"), ("iptables-legacy", "legacy", "legacy")):
+        inside = Namespace(f"iptables-{tool}")
+        inside.run(f"iptables-{restore}-restore", text=IPTABLES % V4)
+        inside.run(f"ip6tables-{restore}-restore", text=IPTABLES % V6)
+        items, said = take("FirewallConfiguration", *inside.exec)
+        saved = [by_save(inside.run(f"{family}-{tool}-save")) for family in ("iptables", "ip6tables")]
+        ours = by_iptables(items, backend)
+        same(f"firewall: each rule as ip(6)tables-{tool}-save", ours[0], saved[0][0] + saved[1][0])
+        same(f"firewall: each policy as ip(6)tables-{tool}-save", ours[1], saved[0][1] + saved[1][1])
+        ssh = [i for i in items if i.get("DestinationPort") == "22" and i.get("SourceAddress") == "10.0.0.0/8"]
+        check(f"firewall: the fields of a rule of {backend}", len(ssh) == 1 and ssh[0]["Action"] == "Allow"
+              and ssh[0]["Direction"] == "In" and ssh[0]["Protocol"] == "tcp" and ssh[0]["Priority"] == 2, ssh)
+        many = [i for i in items if i.get("DestinationPort") == "80,443,8000-8100"]
+        check(f"firewall: inverted addresses and lists of ports of {backend}",
+              [i["SourceAddress"] for i in many] == ["!192.0.2.7/32", "!2001:db8::7/128"]
+              and all(detail(i, "Target") for i in many), many)
+
+
+PARTS = {"users": users, "ports": ports, "firewall": firewall}
 
 
 def main():

@@ -16,8 +16,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::net::netlink::SOCK_DIAG;
 
-use super::netlink::{self, Received, Socket, u16_at, u64_at};
-use super::sock_diag::{self, BY_FAMILY, Ends};
+use super::generic_netlink::attributes;
+use super::netlink::{self, Received, Socket, u64_at};
+use super::sock_diag::{self, BY_FAMILY, Ends, HEAD};
 use super::sockets::{SOCKET_LIMIT, Transport};
 
 /// Groups 1 to 4: destroyed TCP and UDP sockets of IPv4, then of IPv6.
@@ -29,7 +30,6 @@ const CONNECTED: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 <
 const UDP_CONNECTED: u32 = 1 << 1;
 const SYN_SENT: u8 = 2;
 const SYN_RECEIVED: u8 = 3;
-const HEAD: usize = 72;
 const TCP_INFO: u16 = 2;
 const PROTOCOL: u16 = 16;
 /// Room for some thousand notices.
@@ -110,7 +110,7 @@ impl Connections {
         let mut look = Look::default();
         let mut failed = None;
         let mut any = false;
-        for transport in Transport::ALL {
+        for transport in Transport::WITH_PORTS {
             let states = if transport.is_tcp() { CONNECTED | sock_diag::LISTENS } else { UDP_CONNECTED };
             match sock_diag::list(&self.questions, transport, states, |body| sock_diag::ends(body, transport.is_v6())) {
                 Ok(found) => {
@@ -177,7 +177,7 @@ impl Look {
 pub fn with_peers() -> io::Result<Vec<Connected>> {
     let questions = Socket::open(SOCK_DIAG, 0)?;
     let mut all = Vec::new();
-    for transport in Transport::ALL {
+    for transport in Transport::WITH_PORTS {
         let tcp = transport.is_tcp();
         let states = if tcp { !sock_diag::LISTENS } else { UDP_CONNECTED };
         let found = sock_diag::list(&questions, transport, states, |body| sock_diag::ends(body, transport.is_v6()));
@@ -196,16 +196,13 @@ fn connected(ends: &Ends, tcp: bool, bytes: Option<(u64, u64)>) -> Connected {
 #[must_use]
 pub fn destroyed(body: &[u8]) -> Option<Connected> {
     let ends = sock_diag::ends(body, false).or_else(|| sock_diag::ends(body, true))?;
-    let mut attributes = body.get(HEAD..)?;
     let (mut tcp, mut bytes) = (None, None);
-    while let Some(length) = u16_at(attributes, 0).map(usize::from).filter(|length| *length >= 4) {
-        let (kind, value) = (u16_at(attributes, 2)?, attributes.get(4..length)?);
+    for (kind, value) in attributes(body.get(HEAD..)?) {
         match kind {
             PROTOCOL => tcp = Some(*value.first()? == 6),
             TCP_INFO => bytes = u64_at(value, 120).zip(u64_at(value, 128)),
             _ => {}
         }
-        attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     let tcp = tcp.unwrap_or(bytes.is_some());
     (ends.remote_port != 0 && ends.local_port != 0).then(|| connected(&ends, tcp, bytes.filter(|_| tcp)))

@@ -24,6 +24,7 @@ pub mod inotify;
 pub mod journal;
 pub mod journal_files;
 pub mod mounts;
+pub mod net_namespaces;
 pub mod netlink;
 pub mod notify;
 pub mod passwd;

@@ -1,9 +1,10 @@
-//! The socket tables `/proc/net/{tcp,tcp6,udp,udp6}`, for kernels without socket diagnostics.
+//! The socket tables `/proc/net/{tcp,tcp6,udp,udp6,raw,raw6}`, for kernels without socket diagnostics, and for other
+//! network namespaces.
 //!
 //! One line a socket after a heading, fields apart by blanks: number, local `ADDRESS:PORT`, remote `ADDRESS:PORT`,
 //! state (`0A` listens), queues, timer, retransmissions, uid, time-out, inode, … All but uid, time-out and inode are
 //! hexadecimal. An address is one 32-bit word for IPv4, four for IPv6, each printed as the machine reads the four
-//! bytes of the wire; the port is a plain number.
+//! bytes of the wire; the port is a plain number, in the raw tables that of the IP protocol.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,9 +21,22 @@ const LISTEN: &str = "0A";
 /// # Errors
 /// Those of reading.
 pub fn waiting(host: &Host, transport: Transport) -> io::Result<Vec<BoundSocket>> {
-    match host.read_text(format!("/proc/net/{}", transport.as_str()), BYTES) {
-        Ok(text) => Ok(parse(&text, transport)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+    Ok(waiting_below(host, "/proc/net", transport, BYTES)?.0)
+}
+
+/// The same of the tables in another directory, of which at most `limit` bytes are read; and whether there were more.
+///
+/// # Errors
+/// Those of reading.
+pub fn waiting_below(
+    host: &Host,
+    directory: &str,
+    transport: Transport,
+    limit: usize,
+) -> io::Result<(Vec<BoundSocket>, bool)> {
+    match host.read_text(format!("{directory}/{}", transport.as_str()), limit) {
+        Ok(text) => Ok((parse(&text, transport), text.len() >= limit)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((Vec::new(), false)),
         Err(error) => Err(error),
     }
 }
@@ -44,7 +58,7 @@ fn socket(line: &str, transport: Transport) -> Option<BoundSocket> {
     let mut fields = fields.skip(3);
     let uid = fields.next()?.parse().ok()?;
     let inode = fields.nth(1)?.parse().ok()?;
-    Some(BoundSocket { transport, local, local_port, remote, remote_port, inode, uid, interface: 0 })
+    Some(BoundSocket { transport, local, local_port, remote, remote_port, inode, uid, interface: 0, dual_stack: None })
 }
 
 fn endpoint(text: &str, transport: Transport) -> Option<(IpAddr, u16)> {
@@ -94,6 +108,7 @@ mod tests {
                 "tcp6 fe80::1234:56ff:fe78:9abc 546 :: 0 0 5003",
                 "udp 0.0.0.0 68 0.0.0.0 0 0 5004",
                 "udp 192.168.1.7 40000 192.168.1.1 53 1000 5005",
+                "raw 0.0.0.0 1 0.0.0.0 0 0 5006",
             ]
         );
     }

@@ -6,12 +6,16 @@
 //! socket id   0  u16  source port          2  u16  peer's port
 //!             4  16 B source address       20 16 B peer's address (IPv4: the first 4 bytes)
 //!             36 u32  interface index      40 8 B  cookie
-//! question    0  u8   family               1  u8   protocol (6 TCP, 17 UDP)      2  u8, u8 unused
+//! question    0  u8   family               1  u8   protocol (6 TCP, 17 UDP,      2  u8, u8 unused
+//!                                              255 raw)
 //!             4  u32  states, one bit each 8  …    socket id, all zero for any
 //! answer      0  u8   family               1  u8   state (10 listens)            2  u8, u8 timer
 //!             4  …    socket id            52 u32  expiry    56 u32, u32 queues
 //!             64 u32  uid                  68 u32  inode     72 … attributes
+//! attribute   type 11: u8, not 0 if an IPv6 socket takes IPv6 only; told of sockets that listen or have no peer
 //! ```
+//!
+//! The port of a raw socket is the number of its IP protocol. Its table needs the kernel's module `raw_diag`.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,12 +24,16 @@ use std::time::Duration;
 
 use rustix::net::netlink::SOCK_DIAG;
 
+use super::generic_netlink::attributes;
 use super::netlink::{self, FLAG_DUMP, FLAG_DUMP_INTERRUPTED, Received, Socket, u32_at};
 use super::sockets::{BoundSocket, SOCKET_LIMIT, Transport};
 use super::wake::{WakeFlag, Woken};
 
 pub(super) const BY_FAMILY: u16 = 20;
 pub(super) const LISTENS: u32 = 1 << 10;
+/// Length of an answer without its attributes.
+pub(super) const HEAD: usize = 72;
+const V6_ONLY: u16 = 11;
 const ANY_STATE: u32 = u32::MAX;
 const V4: u8 = 2;
 const V6: u8 = 10;
@@ -36,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A dump that sockets disturb is taken again this often.
 const TRIES: u32 = 3;
 
-/// Dumps the waiting sockets of one table: listening TCP, bound UDP.
+/// Dumps the waiting sockets of one table: listening TCP, bound UDP, raw.
 ///
 /// # Errors
 /// The kernel has no diagnostics for it (`NotFound`, `Unsupported`), or a sandbox forbids netlink.
@@ -68,7 +76,7 @@ pub(super) fn list<T>(
 }
 
 fn question(transport: Transport, states: u32) -> Vec<u8> {
-    let mut body = vec![family(transport), if transport.is_tcp() { 6 } else { 17 }, 0, 0];
+    let mut body = vec![family(transport), protocol(transport), 0, 0];
     body.extend_from_slice(&states.to_ne_bytes());
     body.resize(56, 0);
     body
@@ -111,6 +119,15 @@ fn dump<T>(socket: &Socket, sequence: u32, decode: impl Fn(&[u8]) -> Option<T>) 
 /// The kernel's number of the address family.
 const fn family(transport: Transport) -> u8 {
     if transport.is_v6() { V6 } else { V4 }
+}
+
+/// The kernel's number of the protocol.
+const fn protocol(transport: Transport) -> u8 {
+    match transport {
+        Transport::Tcp | Transport::Tcp6 => 6,
+        Transport::Udp | Transport::Udp6 => 17,
+        Transport::Raw | Transport::Raw6 => 255,
+    }
 }
 
 /// What every answer has: who talks to whom.
@@ -163,8 +180,11 @@ pub fn decode(body: &[u8], transport: Transport) -> Option<BoundSocket> {
         return None;
     }
     let Ends { local, local_port, remote, remote_port, interface, uid, inode, .. } = ends;
-    let found =
-        BoundSocket { transport, local, local_port, remote, remote_port, interface, uid, inode: u64::from(inode) };
+    let inode = u64::from(inode);
+    let asks = transport.is_v6() && !transport.is_raw() && local.is_unspecified();
+    let mut told = attributes(body.get(HEAD..).unwrap_or_default()).filter(|(kind, _)| asks && *kind == V6_ONLY);
+    let dual_stack = told.next().and_then(|(_, value)| Some(*value.first()? == 0));
+    let found = BoundSocket { transport, local, local_port, remote, remote_port, inode, uid, interface, dual_stack };
     (local_port != 0).then_some(found)
 }
 
@@ -197,6 +217,33 @@ mod tests {
         assert_eq!((v6.local.to_string().as_str(), v6.interface), ("fe80::7", 3));
         let mapped = decode(&answer(V6, 10, 80, &Ipv4Addr::LOCALHOST.to_ipv6_mapped().octets(), 0), Transport::Tcp6);
         assert_eq!(mapped.unwrap().local.to_string(), "::ffff:127.0.0.1");
+    }
+
+    #[test]
+    fn a_wildcard_says_whether_it_takes_ipv4_too() {
+        let of = |transport, address: [u8; 16], attribute: &[u8]| {
+            let mut body = answer(V6, 10, 80, &address, 0);
+            body.extend_from_slice(attribute);
+            decode(&body, transport).unwrap().dual_stack
+        };
+        let attribute = |value: u8| {
+            let [a, b] = 5_u16.to_ne_bytes();
+            let [c, d] = V6_ONLY.to_ne_bytes();
+            [a, b, c, d, value, 0, 0, 0]
+        };
+        let (any, one) = ([0; 16], Ipv6Addr::LOCALHOST.octets());
+        assert_eq!(of(Transport::Tcp6, any, &attribute(0)), Some(true));
+        assert_eq!(of(Transport::Udp6, any, &attribute(1)), Some(false));
+        assert_eq!(of(Transport::Udp6, any, &[]), None);
+        assert_eq!(of(Transport::Tcp6, one, &attribute(0)), None);
+        assert_eq!(of(Transport::Raw6, any, &attribute(0)), None);
+    }
+
+    #[test]
+    fn a_raw_socket_has_its_protocol_for_a_port() {
+        let icmp = decode(&answer(V4, 7, 1, &[0; 4], 0), Transport::Raw).unwrap();
+        assert_eq!((icmp.local_port, icmp.transport.as_str()), (1, "raw"));
+        assert_eq!(question(Transport::Raw6, ANY_STATE)[..2], [V6, 255]);
     }
 
     #[test]

@@ -10,8 +10,10 @@ mod connections;
 mod connector;
 mod ends;
 mod fanotify;
+mod ports;
 mod processes;
 mod snapshots;
+mod users;
 
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -12,7 +12,7 @@ use twinward::sys::host::Host;
 
 use crate::{assert_valid, clock, schema};
 
-fn take(name: EventName) -> snapshot::Taken {
+pub fn take(name: EventName) -> snapshot::Taken {
     snapshot::take(name, &SnapshotContext::plain(Host::system(), clock())).unwrap()
 }
 

@@ -15,7 +15,9 @@ pub(super) fn print(snapshot: &Snapshot) -> io::Result<()> {
 const fn header(name: EventName) -> &'static [&'static str] {
     match name {
         EventName::LocalUsers => &["UID", "NAME", "PASSWORD", "KEYS", "RIGHTS", "SHELL", "HOME", "GROUPS"],
-        EventName::ListeningPorts => &["PROTOCOL", "LOCAL", "PORT", "PEER", "UID", "PID", "EXECUTABLE"],
+        EventName::ListeningPorts => {
+            &["PROTOCOL", "LOCAL", "PORT", "PEER", "SCOPE", "UID", "PID", "NAMESPACE", "EXECUTABLE"]
+        }
         EventName::FirewallConfiguration => {
             &["TABLE", "CHAIN", "NO", "ACTION", "WAY", "PROTOCOL", "SOURCE", "PORT", "DESTINATION", "PORT", "RULE"]
         }
@@ -69,21 +71,30 @@ fn user_row(user: &LocalUser) -> Vec<String> {
 }
 
 fn port_row(port: &ListeningPort) -> Vec<String> {
-    let peer = if port.remote_port == "*" {
-        "*".to_owned()
-    } else if port.remote_address.contains(':') {
-        format!("[{}]:{}", port.remote_address, port.remote_port)
-    } else {
-        format!("{}:{}", port.remote_address, port.remote_port)
+    let details = &port.extra_details;
+    // A raw socket may have a peer, which has no port.
+    let peer = match (port.remote_port.as_str(), port.remote_address.as_str()) {
+        ("*", "0.0.0.0" | "::" | "") => "*".to_owned(),
+        ("*", address) => address.to_owned(),
+        (number, address) if address.contains(':') => format!("[{address}]:{number}"),
+        (number, address) => format!("{address}:{number}"),
+    };
+    let scope = detail(details, "Scope");
+    let scope = match details.get("DualStack").map(String::as_str) {
+        Some("true") => format!("{scope}, IPv4 too"),
+        Some(_) => format!("{scope}, IPv6 only"),
+        None => scope,
     };
     vec![
         port.protocol.clone(),
         port.local_address.clone(),
         port.local_port.clone(),
         peer,
-        detail(&port.extra_details, "UserId"),
-        detail(&port.extra_details, "Pid"),
-        detail(&port.extra_details, "Executable"),
+        scope,
+        detail(details, "UserId"),
+        detail(details, "Pid"),
+        detail(details, "NetworkNamespace"),
+        detail(details, "Executable"),
     ]
 }
 

@@ -54,7 +54,7 @@ pub(super) fn collect(host: &Host) -> Found {
         os_name: release.name().or_else(|| line(host, "/proc/sys/kernel/ostype")),
         os_version: release.version().or_else(|| line(host, "/proc/sys/kernel/osrelease")),
         os_vendor: release.vendor(),
-        os_architecture: line(host, "/proc/sys/kernel/arch").or_else(host::machine),
+        os_architecture: line(host, "/proc/sys/kernel/arch").or_else(|| host.is_live().then(host::machine).flatten()),
         host_name: line(host, "/proc/sys/kernel/hostname"),
         bios_version: machine::firmware_version(host),
         boot_device,

@@ -32,17 +32,19 @@ pub struct LocalUser {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListeningPort {
-    /// `tcp`, `tcp6`, `udp`, `udp6`, as the old agents named them.
+    /// `tcp`, `tcp6`, `udp`, `udp6`, `raw`, `raw6`, as the old agents named them.
     pub protocol: String,
     /// Address without scope; `0.0.0.0` or `::` for all.
     pub local_address: String,
-    /// Decimal port.
+    /// Decimal port; of a raw socket, which has none, the number of its IP protocol, as the old agents sent it.
     pub local_port: String,
     /// Peer of a connected UDP socket, else the unspecified address.
     pub remote_address: String,
     /// Port of that peer, `*` if there is none.
     pub remote_port: String,
-    /// See [`ExtraDetails`]: `Pid`, `Executable`, `UserId`, `Interface`.
+    /// See [`ExtraDetails`]: `UserId`, `Scope` (`loopback`, `link`, `multicast`, `any`, `address`), and where it is known
+    /// or is so: `Pid`, `Executable`, `Interface`, `DualStack` (whether `::` takes IPv4 too), and for a socket of another
+    /// network namespace `NetworkNamespace` (its inode), `NamespacePid` (a process in it) and `ContainerId`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub extra_details: ExtraDetails,
 }

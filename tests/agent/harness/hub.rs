@@ -18,7 +18,7 @@ const IDLE: [&str; 12] = [
     "eventPriorityProcessTerminate",
     "eventPriorityConnectionCreate",
     "eventPriorityLogin",
-    "eventPriorityLocalUsers",
+    "aggregationIntervalProcessCreate",
     "eventPriorityFirewallConfiguration",
     "eventPriorityConnectedHardware",
     "eventPriorityOSBaseline",
@@ -78,9 +78,13 @@ impl Hub {
             ("eventPriorityConnectionCreate", "Off"),
             ("eventPriorityLocalUsers", "Off"),
             ("eventPriorityListeningPorts", "Off"),
+<<<<<<< HEAD
             ("eventPriorityFirewallConfiguration", "Off"),
             ("eventPriorityConnectedHardware", "Off"),
             ("eventPriorityOSBaseline", "Off"),
+=======
+            ("eventPriorityLocalUsers", "Off"),
+>>>>>>> users
         ] {
             object.insert(key.to_owned(), json!({ "value": value }));
         }
