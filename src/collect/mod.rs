@@ -8,7 +8,7 @@ mod audit;
 mod connections;
 mod ebpf;
 mod fanotify;
-mod firewall;
+pub mod firewall;
 pub mod hardware;
 pub mod lane;
 mod listening_ports;

@@ -152,12 +152,7 @@ async fn before_its_first_twin_it_collects_with_the_defaults() {
     let state = |status: &serde_json::Value| {
         status["collectors"].as_array()?.iter().find(|c| c["event"] == "ListeningPorts").map(|c| c["state"].clone())
     };
-<<<<<<< HEAD
     let first = agent.status("the snapshot", |s| (state(s)? != "off").then(|| s.clone())).await;
-=======
-    // LocalUsers and ListeningPorts.
-    let first = agent.status("snapshots", |s| (s["balance"]["high"]["collected"] == 2).then(|| s.clone())).await;
->>>>>>> users
     assert_eq!(first["twin"]["source"], "defaults");
     assert!(first["balance"]["high"]["collected"].as_u64() > Some(0), "{first}");
     hub.faults(|faults| faults.cut = false);

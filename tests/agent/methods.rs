@@ -80,16 +80,9 @@ async fn collect_now_says_what_it_did_and_does_no_more() {
     let body = json!({"collected": ["MessageStatistics"], "off": ["OSBaseline"], "unavailable": []});
     assert_eq!((status, answer), (200, body));
     let (status, answer) = call(&hub, "collectNow", &Value::Null).await;
-<<<<<<< HEAD
     let off: Vec<&str> =
         SNAPSHOTS.iter().filter(|name| **name != EventName::SystemInformation).map(|name| name.as_str()).collect();
     assert_eq!((status, &answer["off"], &answer["unavailable"]), (200, &json!(off), &json!([])));
-=======
-    assert_eq!(
-        (status, &answer["off"], &answer["unavailable"]),
-        (200, &json!(["LocalUsers", "ListeningPorts"]), &json!([]))
-    );
->>>>>>> users
     agent.books_agree(&mut hub).await;
     // One of the start, and those that were told.
     let collected: Vec<&str> =

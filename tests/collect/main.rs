@@ -10,6 +10,7 @@ mod connections;
 mod connector;
 mod ends;
 mod fanotify;
+mod firewall;
 mod ports;
 mod processes;
 mod snapshots;

@@ -29,6 +29,9 @@ use crate::sys::programs::{self, Limits, Program, ProgramError};
 /// What one program may take. A board's rules are a hundredth of it.
 const LIMITS: Limits = Limits { time: Duration::from_secs(10), output: 2 * 1024 * 1024 };
 
+/// The listing as text, without the elements of sets.
+const PLAIN: &[&str] = &["-s", "-t", "list", "ruleset"];
+
 /// The families that iptables knows, each with its programs and the file that names its older tables.
 const FAMILIES: [(&str, Program, Program, &str); 2] = [
     ("ip", Program::IptablesNftSave, Program::IptablesLegacySave, "/proc/net/ip_tables_names"),
@@ -65,6 +68,28 @@ fn items(rulesets: Vec<Ruleset>) -> (Vec<Payload>, usize) {
         left_out += ruleset.into_items(room, &mut items);
     }
     (items, left_out)
+}
+
+/// A listing of rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// Of `nft -j list ruleset`.
+    NftJson,
+    /// Of `nft list ruleset`.
+    NftText,
+    /// Of `iptables-save`, IPv4.
+    IptablesSave,
+}
+
+/// The items of one listing alone, and how many rules and chains were left out; `None` if it is none.
+#[must_use]
+pub fn items_of(listing: Listing, bytes: &[u8]) -> Option<(Vec<Payload>, usize)> {
+    let text = || String::from_utf8_lossy(bytes);
+    Some(items(vec![match listing {
+        Listing::NftJson => nft::read(bytes).ok()?.ruleset,
+        Listing::NftText => nft::plain::read(&text()),
+        Listing::IptablesSave => save::read(&text(), "ip", Backend::IptablesLegacy),
+    }]))
 }
 
 /// What there is to say if nothing is filtered.
@@ -124,35 +149,51 @@ impl Look<'_> {
             output = self.run(Program::Nft, &["-j", "-t", "list", "ruleset"]);
             self.missing.push("the rules are too long with the elements of their sets, which are left out".to_owned());
         }
-        let output = match output {
-            Ok(output) => output,
-            Err(error) => {
+        let why = match output {
+            Ok(output) => match nft::read(&output) {
+                Ok(mut listing) => {
+                    drop(output);
+                    if listing.unclear_flags {
+                        self.find_dormant(&mut listing);
+                    }
+                    self.translate(&mut listing);
+                    return vec![listing.ruleset];
+                }
+                // nft 1.0.6 breaks off at a table with flags.
+                Err(error) => format!("its JSON is not understood: {error}"),
+            },
+            // Where it is built without JSON, for example.
+            Err(error @ ProgramError::Failed { .. }) => {
+                if let Ok(text) = self.run(Program::Nft, PLAIN) {
+                    return vec![self.plain(&text, &error.to_string())];
+                }
                 self.miss(WHAT, &error, &[Capability::NetAdmin]);
+                return Vec::new();
+            }
+            Err(error) => {
+                self.miss(WHAT, &error, &[]);
                 let absent = matches!(error, ProgramError::Absent(_) | ProgramError::NotTrusted { .. });
                 return if absent { self.iptables_alone() } else { Vec::new() };
             }
         };
-        match nft::read(&output) {
-            Ok(mut listing) => {
-                drop(output);
-                if listing.unclear_flags {
-                    self.find_dormant(&mut listing);
-                }
-                self.translate(&mut listing);
-                vec![listing.ruleset]
-            }
-            // Before 0.9.1 an empty listing was no JSON.
-            Err(_) if output.iter().all(u8::is_ascii_whitespace) => vec![Ruleset::default()],
+        match self.run(Program::Nft, PLAIN) {
+            Ok(text) => vec![self.plain(&text, &why)],
             Err(error) => {
-                self.missing.push(format!("{WHAT}: nft's answer is not understood: {error}"));
-                self.iptables_alone()
+                self.missing.push(format!("{WHAT}: nft: {why}; {error}"));
+                Vec::new()
             }
         }
     }
 
+    /// What nft says to people, where it has nothing for programs.
+    fn plain(&mut self, text: &[u8], why: &str) -> Ruleset {
+        self.missing.push(format!("nft gave no JSON ({why}): its text is read, and sets keep their names"));
+        nft::plain::read(&String::from_utf8_lossy(text))
+    }
+
     fn find_dormant(&mut self, listing: &mut nft::Listing) {
-        match self.run(Program::Nft, &["-t", "list", "ruleset"]) {
-            Ok(text) => listing.sleep(&nft::dormant(&String::from_utf8_lossy(&text))),
+        match self.run(Program::Nft, PLAIN) {
+            Ok(text) => listing.sleep(&nft::plain::read(&String::from_utf8_lossy(&text))),
             Err(error) => self.miss("which tables are dormant is not known", &error, &[]),
         }
     }

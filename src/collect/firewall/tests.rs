@@ -62,7 +62,7 @@ fn golden(name: &str, text: &str) {
 fn rules_of_all_families_become_items() {
     let mut listing = nft::read(fixture("families.json").as_bytes()).unwrap();
     assert!(listing.unclear_flags, "nft 1.0.6 writes anything as the flags of a table");
-    listing.sleep(&nft::dormant("table inet fw {\n\tflags dormant\n\n\tchain x {\n\t}\n}\ntable ip nt {\n}\n"));
+    listing.sleep(&nft::plain::read("table inet fw {\n\tflags dormant\n\n\tchain x {\n\t}\n}\ntable ip nt {\n}\n"));
     assert_eq!(listing.foreign(), 0);
     golden("families", &shown(vec![listing.ruleset]));
 }
@@ -79,6 +79,34 @@ fn rules_that_iptables_put_into_nftables_are_told_in_its_words() {
     golden("iptables-nft", &shown(vec![listing.ruleset]));
     assert_eq!(alone.foreign(), 11);
     golden("iptables-nft-without-its-words", &shown(vec![alone.ruleset]));
+}
+
+#[test]
+fn where_there_is_no_json_the_text_is_read() {
+    golden("text", &shown(vec![nft::plain::read(&fixture("families.txt"))]));
+    golden("text-of-iptables", &shown(vec![nft::plain::read(&fixture("iptables-nft.txt"))]));
+}
+
+/// A verdict is what stands last, and a field is filled only where a value is compared with it.
+#[test]
+fn words_that_look_like_others_are_not_taken_for_them() {
+    let rule = |text: &str| {
+        let text = format!("table ip t {{\n\tchain c {{\n\t\t{text}\n\t}}\n}}\n");
+        let all = shown(vec![nft::plain::read(&text)]);
+        all.lines().next().unwrap().replace(" Backend=nftables", "").replace(" Reached=no", "")
+    };
+    assert_eq!(rule("ct status dnat accept comment \"drop, jump x\""), "ip t c 0 Allow Comment=drop, jump x");
+    assert_eq!(rule("icmp type redirect drop"), "ip t c 0 Deny protocol icmp");
+    assert_eq!(rule("reject with icmpv6 type admin-prohibited"), "ip t c 0 Deny");
+    assert_eq!(rule("iifname \"accept\" reject with icmp type host-prohibited"), "ip t c 0 Deny InInterface=accept");
+    assert_eq!(rule("ip saddr . tcp dport { 10.0.0.1 . 22 } accept"), "ip t c 0 Allow");
+    assert_eq!(rule("ip saddr & 255.0.0.255 == 10.0.0.1 drop"), "ip t c 0 Deny");
+    assert_eq!(rule("tcp dport set 8080 accept"), "ip t c 0 Allow");
+    assert_eq!(
+        rule("dnat to tcp dport map { 22 : 10.0.0.1 }"),
+        "ip t c 0 Other Target=dnat to tcp dport map { 22 : 10.0.0.1 }"
+    );
+    assert_eq!(rule("add @seen { ip saddr timeout 1m }"), "ip t c 0 Other Target=continue");
 }
 
 #[test]
@@ -239,7 +267,7 @@ proptest! {
     #[test]
     fn any_text_is_survived(text in ".{0,200}") {
         let _ = nft::read(text.as_bytes());
-        let _ = nft::dormant(&text);
+        let _ = items(vec![nft::plain::read(&format!("table t t {{\n\tchain c {{\n\t\t{text}\n{text}"))]);
         let _ = items(vec![save::read(&format!("*t\n:c ACCEPT [0:0]\n-A c {text}\n{text}"), "ip", Backend::IptablesLegacy)]);
     }
 

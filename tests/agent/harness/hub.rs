@@ -78,13 +78,9 @@ impl Hub {
             ("eventPriorityConnectionCreate", "Off"),
             ("eventPriorityLocalUsers", "Off"),
             ("eventPriorityListeningPorts", "Off"),
-<<<<<<< HEAD
             ("eventPriorityFirewallConfiguration", "Off"),
             ("eventPriorityConnectedHardware", "Off"),
             ("eventPriorityOSBaseline", "Off"),
-=======
-            ("eventPriorityLocalUsers", "Off"),
->>>>>>> users
         ] {
             object.insert(key.to_owned(), json!({ "value": value }));
         }

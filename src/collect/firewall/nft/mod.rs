@@ -5,10 +5,11 @@
 //! What iptables wrote with matches of its own stands there as `xt` without their values.
 
 mod matches;
+pub(super) mod plain;
 mod text;
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -35,7 +36,7 @@ pub(super) struct Listing {
     /// A table has flags, and which ones cannot be read: nft before 1.0.7 writes anything there.
     pub(super) unclear_flags: bool,
     places: HashMap<Name, usize>,
-    dormant: Vec<(String, String)>,
+    dormant: HashSet<(String, String)>,
     sets: HashMap<Name, Elements>,
     /// Rules that look at a named map: chain, rule, name of the map.
     maps: Vec<(usize, usize, String)>,
@@ -155,7 +156,7 @@ impl Listing {
         let Some(flags) = flags else { return };
         let flags: Vec<_> = flags.entries().0.iter().map(|flag| flag.text().unwrap_or_default()).collect();
         if flags.contains(&"dormant") {
-            self.dormant.push((family, name));
+            self.dormant.insert((family, name));
         } else if !flags.iter().all(|flag| ["owner", "persist"].contains(flag)) {
             self.unclear_flags = true;
         }
@@ -198,7 +199,7 @@ impl Listing {
     /// What can be said only when all is read: dormant tables, iptables' tables, the elements of named sets and maps.
     fn finish(&mut self) {
         let dormant = std::mem::take(&mut self.dormant);
-        self.sleep(&dormant);
+        self.put_to_sleep(&dormant);
         for (at, place, name) in std::mem::take(&mut self.maps) {
             let Some(chain) = self.ruleset.chains.get_mut(at) else { continue };
             let elements = self.sets.get(&(chain.family.clone(), chain.table.clone(), name));
@@ -216,11 +217,7 @@ impl Listing {
         }
         let undecided = |rule: &Rule| rule.branches.is_empty() && rule.verdict.target.as_deref() == Some("vmap");
         self.ruleset.jumps_unknown |= self.ruleset.chains.iter().flat_map(|chain| &chain.rules).any(undecided);
-        for table in self.of_iptables() {
-            for chain in self.ruleset.chains.iter_mut().filter(|c| (&c.family, &c.table) == (&table.0, &table.1)) {
-                chain.backend = Backend::IptablesNft;
-            }
-        }
+        mark_iptables(&mut self.ruleset);
     }
 
     /// Rules that have parts of iptables' own.
@@ -255,24 +252,32 @@ impl Listing {
         });
     }
 
-    /// Marks the chains of these tables (family and name).
-    pub(super) fn sleep(&mut self, dormant: &[(String, String)]) {
-        for chain in &mut self.ruleset.chains {
-            chain.dormant |= dormant.iter().any(|(family, name)| (family, name) == (&chain.family, &chain.table));
-        }
+    /// Marks the chains that nft's text says are dormant.
+    pub(super) fn sleep(&mut self, plain: &Ruleset) {
+        let asleep = plain.chains.iter().filter(|chain| chain.dormant);
+        self.put_to_sleep(&asleep.map(|chain| (chain.family.clone(), chain.table.clone())).collect());
     }
 
-    /// The tables that iptables takes for its own: its names for them and for all their base chains.
-    fn of_iptables(&self) -> Vec<(String, String)> {
-        let mut tables: HashMap<(&str, &str), bool> = HashMap::new();
-        for chain in self.ruleset.chains.iter().filter(|chain| chain.base.is_some()) {
-            let own = ["ip", "ip6"].contains(&chain.family.as_str())
-                && ["filter", "nat", "mangle", "raw", "security"].contains(&chain.table.as_str())
-                && super::save::hook(&chain.name).is_some();
-            *tables.entry((&chain.family, &chain.table)).or_insert(true) &= own;
+    fn put_to_sleep(&mut self, tables: &HashSet<(String, String)>) {
+        for chain in &mut self.ruleset.chains {
+            chain.dormant |= tables.contains(&(chain.family.clone(), chain.table.clone()));
         }
-        let own = tables.into_iter().filter(|(_, own)| *own);
-        own.map(|((family, table), _)| (family.to_owned(), table.to_owned())).collect()
+    }
+}
+
+/// Marks the tables that iptables takes for its own: they and all their base chains have its names.
+fn mark_iptables(ruleset: &mut Ruleset) {
+    let mut tables: HashMap<(String, String), bool> = HashMap::new();
+    for chain in ruleset.chains.iter().filter(|chain| chain.base.is_some()) {
+        let own = ["ip", "ip6"].contains(&chain.family.as_str())
+            && ["filter", "nat", "mangle", "raw", "security"].contains(&chain.table.as_str())
+            && super::save::hook(&chain.name).is_some();
+        *tables.entry((chain.family.clone(), chain.table.clone())).or_insert(true) &= own;
+    }
+    for chain in &mut ruleset.chains {
+        if tables.get(&(chain.family.clone(), chain.table.clone())) == Some(&true) {
+            chain.backend = Backend::IptablesNft;
+        }
     }
 }
 
@@ -399,19 +404,4 @@ fn resolve<'a>(rule: &mut Rule, find: impl Fn(&str) -> Option<&'a Elements>) {
     if !told.is_empty() {
         rule.details.push(("Sets", told.join("; ")));
     }
-}
-
-/// The tables that `nft list ruleset` marks as dormant: `table FAMILY NAME {`, below it `flags dormant`.
-pub(super) fn dormant(text: &str) -> Vec<(String, String)> {
-    let (mut found, mut table) = (Vec::new(), None);
-    for line in text.lines() {
-        if let Some(heading) = line.strip_prefix("table ") {
-            table = heading.strip_suffix(" {").and_then(|heading| heading.split_once(' '));
-        } else if let Some(flags) = line.strip_prefix("\tflags ")
-            && flags.split(',').any(|flag| flag.trim() == "dormant")
-        {
-            found.extend(table.take().map(|(family, name)| (family.to_owned(), name.to_owned())));
-        }
-    }
-    found
 }
