@@ -377,7 +377,7 @@ def firewall():
               and ssh[0]["Direction"] == "In" and ssh[0]["Protocol"] == "tcp" and ssh[0]["Priority"] == 2, ssh)
         many = [i for i in items if i.get("DestinationPort") == "80,443,8000-8100"]
         check(f"firewall: inverted addresses and lists of ports of {backend}",
-              [i["SourceAddress"] for i in many] == ["!192.0.2.7/32", "!2001:db8::7/128"]
+              [i["SourceAddress"] for i in many] == ["!192.0.2.7", "!2001:db8::7"]
               and all(detail(i, "Target") for i in many), many)
 
 
