@@ -10,6 +10,7 @@ mod connections;
 mod connector;
 mod ends;
 mod fanotify;
+mod hardware;
 mod processes;
 mod snapshots;
 
