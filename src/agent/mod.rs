@@ -2,7 +2,8 @@
 //! in order: collectors, pipeline, spool, last report, MQTT disconnect.
 //!
 //! Threads: the caller's tokio runtime (hub link, twin, snapshots' schedule), the core (`core.rs`), and the capture
-//! threads (`capture.rs`), which `lanes.rs` keeps.
+//! threads (`capture.rs`), which `lanes.rs` keeps. Snapshots run on threads of their own (`snapshots/collectors.rs`), and
+//! one more listens for devices that come and go (`snapshots/hotplug.rs`).
 
 mod capture;
 mod configuration;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use super::files::write_atomic;
 use super::host::{Attributes, Host};
 
 /// A captured machine; removed when dropped.
@@ -36,6 +37,17 @@ pub fn machine(name: &str) -> Fixture {
     }
     let recorded = attributes(&text);
     Fixture { host: Host::captured(directory.path(), recorded), _directory: directory }
+}
+
+/// Makes a machine of these files: paths from its root, without the slash in front, and contents.
+pub fn made(files: &[(&str, &str)]) -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    for (path, text) in files {
+        let path = directory.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        write_atomic(&path, text.as_bytes(), 0o644).unwrap();
+    }
+    Fixture { host: Host::captured(directory.path(), BTreeMap::new()), _directory: directory }
 }
 
 /// Reads the lines of a file `attributes`.

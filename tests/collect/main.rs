@@ -11,6 +11,7 @@ mod connector;
 mod ends;
 mod fanotify;
 mod firewall;
+mod hardware;
 mod ports;
 mod processes;
 mod snapshots;

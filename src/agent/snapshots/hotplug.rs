@@ -71,3 +71,52 @@ impl Drop for HotPlug {
         self.stop();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::clock::ManualClock;
+
+    fn at(host: Host) -> HotPlug {
+        HotPlug::new(host, Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap())))
+    }
+
+    #[test]
+    fn one_thread_listens_while_it_is_wanted() {
+        let mut hotplug = at(Host::system());
+        hotplug.want(true);
+        let first = hotplug.running.as_ref().unwrap().1.thread().id();
+        hotplug.want(true);
+        assert_eq!(hotplug.running.as_ref().unwrap().1.thread().id(), first);
+        let (stop, thread) = hotplug.running.take().unwrap();
+        stop.stop();
+        thread.join().unwrap();
+        hotplug.want(true);
+        assert!(hotplug.running.is_some(), "on again");
+        hotplug.want(false);
+        assert!(hotplug.running.is_none());
+    }
+
+    #[test]
+    fn one_that_ended_by_itself_is_started_again() {
+        let mut hotplug = at(Host::system());
+        hotplug.want(true);
+        let (stop, thread) = hotplug.running.take().unwrap();
+        stop.stop();
+        thread.join().unwrap();
+        let ended = std::thread::spawn(|| ());
+        while !ended.is_finished() {
+            std::thread::yield_now();
+        }
+        hotplug.running = Some((stop, ended));
+        hotplug.want(true);
+        assert!(hotplug.running.as_ref().is_some_and(|(_, thread)| thread.thread().name() == Some("hotplug")));
+    }
+
+    #[test]
+    fn files_of_another_machine_have_no_notices() {
+        let mut hotplug = at(Host::rooted("/nowhere"));
+        hotplug.want(true);
+        assert!(hotplug.running.is_none());
+    }
+}

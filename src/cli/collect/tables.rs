@@ -21,7 +21,7 @@ const fn header(name: EventName) -> &'static [&'static str] {
         EventName::FirewallConfiguration => {
             &["TABLE", "CHAIN", "NO", "ACTION", "WAY", "PROTOCOL", "SOURCE", "PORT", "DESTINATION", "PORT", "RULE"]
         }
-        EventName::ConnectedHardware => &["CATEGORY", "KIND", "NAME", "WHERE"],
+        EventName::ConnectedHardware => &["CATEGORY", "KIND", "NAME", "STATE", "SERIAL", "WHERE"],
         EventName::OSBaseline => &["SEVERITY", "RESULT", "CHECK", "WHAT", "FOUND"],
         _ => &["FIELD", "VALUE"],
     }
@@ -36,8 +36,14 @@ fn rows(item: &Payload) -> Vec<Vec<String>> {
         Payload::FirewallRule(rule) => rule_row(rule),
         Payload::ConnectedHardware(device) => vec![
             device.hardware_category.clone(),
-            device.hardware_sub_category.clone(),
+            if device.hardware_sub_category.is_empty() { "-" } else { &device.hardware_sub_category }.to_owned(),
             device.hardware_name.clone(),
+            detail(&device.extra_details, "State"),
+            // What tells two of a kind apart.
+            match detail(&device.extra_details, "Serial") {
+                none if none == "-" => detail(&device.extra_details, "MacAddress"),
+                serial => serial,
+            },
             detail(&device.extra_details, "Path"),
         ],
         Payload::BaselineResult(result) => vec![

@@ -37,6 +37,13 @@ fn event(event: &Value) -> String {
                 if more > 0 { format!(", {more} more") } else { String::new() }
             )
         }
+        ("ConnectedHardware", items) => {
+            let gone = items.iter().filter(|i| i["ExtraDetails"]["State"] != "connected").count();
+            let names: Vec<_> = items.iter().take(6).map(|i| text(&i["HardwareName"])).collect();
+            let more = items.len().saturating_sub(names.len());
+            let more = if more > 0 { format!(", {more} more") } else { String::new() };
+            format!("{} devices, {gone} of them gone: {}{more}", items.len(), names.join(", "))
+        }
         ("SystemInformation", [item, ..]) => format!(
             "{} {}, {}, {} MiB, host {}",
             text(&item["OSName"]),

@@ -79,11 +79,12 @@ pub(super) struct AllNames {
 
 impl AllNames {
     /// Reads each list once, if something of it is wanted.
-    pub(super) fn of_all<'a>(host: &Host, devices: impl Iterator<Item = &'a Device> + Clone) -> Self {
-        let wanted = |list| -> Vec<Id> {
-            devices.clone().filter_map(|device| device.id.filter(|(of, _)| *of == list).map(|(_, id)| id)).collect()
+    pub(super) fn of_all<'a>(host: &Host, devices: impl Iterator<Item = &'a Device>) -> Self {
+        let ids: Vec<(List, Id)> = devices.filter_map(|device| device.id).collect();
+        let names = |list| {
+            let wanted: Vec<Id> = ids.iter().filter(|(of, _)| *of == list).map(|(_, id)| *id).collect();
+            hwdata::look_up(host, list, &wanted)
         };
-        let names = |list| hwdata::look_up(host, list, &wanted(list));
         Self { usb: names(List::Usb), pci: names(List::Pci) }
     }
 

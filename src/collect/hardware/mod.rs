@@ -51,11 +51,11 @@ const KINDS: &[(&str, &str)] = &[
 
 pub(super) fn collect(host: &Host, recorder: Option<&Recorder>, now: Now) -> Found {
     const SOURCE: &str = "/sys";
-    let look = recorder.map(Recorder::look).unwrap_or_default();
     if host.facts("/sys/devices").is_err() {
         return Found::unavailable(SOURCE, "/sys is not mounted");
     }
-    let (devices, left_out) = list(host);
+    let look = recorder.map(Recorder::look).unwrap_or_default();
+    let Listing { devices, left_out, cut } = list(host);
     if let Some(recorder) = recorder {
         recorder.listed(look.mark, &devices);
     }
@@ -64,6 +64,7 @@ pub(super) fn collect(host: &Host, recorder: Option<&Recorder>, now: Now) -> Fou
     if left_out > 0 {
         missing.push(format!("more than {LIMIT} devices: {left_out} more are left out"));
     }
+    missing.extend(cut.map(|directory| format!("more than {ENTRIES} entries in {directory}: the rest is left out")));
     let present = devices.into_iter().map(|device| {
         let since = device.details.get("Path").and_then(|path| look.connected.get(path)).copied();
         let mut item = device.into_item(&names);
@@ -82,26 +83,37 @@ pub(super) fn collect(host: &Host, recorder: Option<&Recorder>, now: Now) -> Fou
     Found { items, source: source.to_owned(), missing, ..Found::default() }
 }
 
-/// All devices, and how many more there are.
-fn list(host: &Host) -> (Vec<Device>, usize) {
-    let mut found = Vec::new();
-    let mut left_out = 0;
+/// What was listed.
+#[derive(Debug, Default)]
+struct Listing {
+    devices: Vec<Device>,
+    /// How many more there are than [`LIMIT`].
+    left_out: usize,
+    /// A directory that has more entries than [`ENTRIES`].
+    cut: Option<&'static str>,
+}
+
+fn list(host: &Host) -> Listing {
+    let mut found = Listing::default();
     for (subsystem, directory) in KINDS {
-        let (paths, _) = sysfs::devices(host, directory, ENTRIES);
+        let (paths, more) = sysfs::devices(host, directory, ENTRIES);
+        if more {
+            found.cut = Some(directory);
+        }
         for path in paths {
             let device = sysfs::Device::at(host, &path);
             let uevent = device.uevent();
             let said = Properties::lines(&uevent);
             if let Some(device) = read(&device, subsystem, said) {
-                if found.len() < LIMIT {
-                    found.push(device);
+                if found.devices.len() < LIMIT {
+                    found.devices.push(device);
                 } else {
-                    left_out += 1;
+                    found.left_out += 1;
                 }
             }
         }
     }
-    (found, left_out)
+    found
 }
 
 /// Reads one device of a kind; `said` is what the kernel says of it. `None` if it is no hardware that is told.
@@ -111,16 +123,16 @@ fn read(device: &sysfs::Device<'_>, subsystem: &str, said: Properties<'_>) -> Op
         ("pci", _) => Some(pci::read(device, said)),
         ("block", None | Some("disk")) => block::read(device),
         ("tty", _) => parts::serial_port(device),
-        ("video4linux", _) => parts::video(device),
+        ("video4linux", _) => Some(parts::video(device)),
         ("sound", _) => parts::sound(device),
         ("input", _) => parts::input(device),
         ("bluetooth", _) => parts::bluetooth(device),
-        ("i2c", _) => parts::i2c(device),
-        ("spi_master", _) => parts::spi_controller(device),
-        ("spi", _) => parts::spi(device),
+        ("i2c", _) => Some(parts::i2c(device)),
+        ("spi_master", _) => Some(parts::spi_controller(device)),
+        ("spi", _) => Some(parts::spi(device)),
         ("gpio", _) => parts::gpio(device),
-        ("watchdog", _) => parts::watchdog(device),
-        ("tpm", _) => parts::tpm(device),
+        ("watchdog", _) => Some(parts::watchdog(device)),
+        ("tpm", _) => Some(parts::tpm(device)),
         ("net", _) => net::read(device, said),
         _ => None,
     }

@@ -25,7 +25,7 @@ pub(super) fn serial_port(device: &sysfs::Device<'_>) -> Option<Device> {
 }
 
 /// Reads a video device. Boards have codecs and image processors as such too.
-pub(super) fn video(device: &sysfs::Device<'_>) -> Option<Device> {
+pub(super) fn video(device: &sysfs::Device<'_>) -> Device {
     let name = device.value("name");
     let driver = device.link("device/driver");
     let has = |words: &[&str]| {
@@ -42,7 +42,7 @@ pub(super) fn video(device: &sysfs::Device<'_>) -> Option<Device> {
     let mut found = named("Multimedia", kind, device, name);
     found.tell("Device", Some(format!("/dev/{}", device.name())));
     found.tell("Driver", driver);
-    Some(found)
+    found
 }
 
 /// Reads a sound card; its streams and controls are parts of it.
@@ -101,20 +101,20 @@ pub(super) fn bluetooth(device: &sysfs::Device<'_>) -> Option<Device> {
 }
 
 /// Reads a controller of I2C or a device on it.
-pub(super) fn i2c(device: &sysfs::Device<'_>) -> Option<Device> {
+pub(super) fn i2c(device: &sysfs::Device<'_>) -> Device {
     let is_adapter = is_numbered(device.name(), "i2c-");
-    Some(chip("I2C", if is_adapter { "Controller" } else { "Device" }, device, device.value("name")))
+    chip("I2C", if is_adapter { "Controller" } else { "Device" }, device, device.value("name"))
 }
 
 /// Reads a controller of SPI.
-pub(super) fn spi_controller(device: &sysfs::Device<'_>) -> Option<Device> {
-    Some(chip("SPI", "Controller", device, None))
+pub(super) fn spi_controller(device: &sysfs::Device<'_>) -> Device {
+    chip("SPI", "Controller", device, None)
 }
 
 /// Reads a device on SPI.
-pub(super) fn spi(device: &sysfs::Device<'_>) -> Option<Device> {
+pub(super) fn spi(device: &sysfs::Device<'_>) -> Device {
     let model = device.value("modalias").map(|model| model.trim_start_matches("spi:").to_owned());
-    Some(chip("SPI", "Device", device, model))
+    chip("SPI", "Device", device, model)
 }
 
 /// Reads a controller of pins.
@@ -127,18 +127,18 @@ pub(super) fn gpio(device: &sysfs::Device<'_>) -> Option<Device> {
 }
 
 /// Reads a watchdog.
-pub(super) fn watchdog(device: &sysfs::Device<'_>) -> Option<Device> {
+pub(super) fn watchdog(device: &sysfs::Device<'_>) -> Device {
     let mut found = named("Watchdog", "Timer", device, device.value("identity"));
     found.tell("Driver", device.link("device/driver"));
-    Some(found)
+    found
 }
 
 /// Reads a TPM.
-pub(super) fn tpm(device: &sysfs::Device<'_>) -> Option<Device> {
+pub(super) fn tpm(device: &sysfs::Device<'_>) -> Device {
     let mut found = named("Security", "TPM", device, None);
     found.tell("Version", device.value("tpm_version_major"));
     found.tell("Driver", device.link("device/driver"));
-    Some(found)
+    found
 }
 
 /// A device of a small bus: with its driver, which a controller has two directories above, and its name in the device

@@ -63,6 +63,13 @@ fn a_machine_without_sys_says_so() {
     let root = tempfile::tempdir().unwrap();
     let found = collect(&Host::rooted(root.path()), None, at(0));
     assert_eq!((found.items.len(), found.unavailable.as_deref()), (0, Some("/sys is not mounted")));
+
+    // An empty event that is taken over has told nothing.
+    let bench = Bench::without_devices();
+    bench.stick("remove", at(1));
+    assert!(bench.found(at(2)).unavailable.is_some());
+    bench.recorder.told();
+    assert_eq!(bench.recorder.look().gone.len(), 1);
 }
 
 #[test]

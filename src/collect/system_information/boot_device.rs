@@ -151,24 +151,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sys::fixture;
 
     /// The device, with these tables of mounts, this command line, and links `PATH -> TARGET`.
     fn device(mounts: &str, mountinfo: &str, command_line: &str, links: &[(&str, &str)]) -> Option<String> {
-        let root = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
-        write("proc/mounts", mounts);
-        write("proc/self/mountinfo", mountinfo);
-        write("proc/cmdline", command_line);
+        let files = [("proc/mounts", mounts), ("proc/self/mountinfo", mountinfo), ("proc/cmdline", command_line)];
+        let machine = fixture::made(&files);
         for (path, target) in links {
-            let path = root.path().join(path);
+            let path = machine.host.path(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             symlink(target, path).unwrap();
         }
-        tell(&Host::rooted(root.path()), &mut Facts::default())
+        tell(&machine.host, &mut Facts::default())
     }
 
     const PARTITION: (&str, &str) = ("sys/dev/block/179:2", "../../devices/mmc0/block/mmcblk0/mmcblk0p2");

@@ -58,7 +58,7 @@ fn by_maker(host: &Host) -> Option<&'static str> {
         return Some("hyper-v");
     }
     // Bare metal of the same maker has the maker's name too.
-    if vendor == "amazon ec2" && product.ends_with(".metal") {
+    if vendor == "amazon ec2" && product.contains(".metal") {
         return None;
     }
     let texts = [product, vendor, of("board_vendor"), of("bios_vendor")];
@@ -147,17 +147,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sys::fixture;
 
     /// `Virtualization` and `Container` of a machine with these files.
     fn of(files: &[(&str, &str)]) -> (String, String) {
-        let root = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = root.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
         let mut facts = Facts::default();
-        tell(&Host::rooted(root.path()), &mut facts);
+        tell(&fixture::made(files).host, &mut facts);
         (facts.details["Virtualization"].clone(), facts.details["Container"].clone())
     }
 

@@ -128,8 +128,8 @@ const fn arm_name(maker: u32, part: u32) -> Option<&'static str> {
 }
 
 /// How many numbers a list as `0-3,5` has.
-fn count(list: &str) -> Option<u64> {
-    list.split(',').try_fold(0_u64, |sum, part| {
+fn count(numbers: &str) -> Option<u64> {
+    numbers.split(',').try_fold(0_u64, |sum, part| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
         sum.checked_add(u64::from(last.checked_sub(first)?) + 1)

@@ -64,14 +64,14 @@ const DAEMONS: &[Daemon] = &[
 /// Whether the clock is right, and by whom. A drift file that is older than the start of the machine proves nothing, and
 /// without one it may be right all the same: then it is unknown. Only timesyncd says that it is not right yet.
 fn time_sync(host: &Host, booted: Option<i64>) -> (&'static str, Option<&'static str>) {
-    let there = |path: &&str| host.facts(path).is_ok();
-    let is_proof = |path: &&str| {
+    let there = |path: &str| host.facts(path).is_ok();
+    let is_proof = |path: &str| {
         let written = host.facts(path).ok().map(|facts| facts.modified);
         path.starts_with("/run/") && written.is_some() || written.zip(booted).is_some_and(|(at, booted)| at > booted)
     };
-    let mut running = DAEMONS.iter().filter(|daemon| daemon.runs.iter().any(|path| there(&path)));
+    let mut running = DAEMONS.iter().filter(|daemon| daemon.runs.iter().any(|path| there(path)));
     let Some(first) = running.next() else { return ("unknown", None) };
-    let proven = std::iter::once(first).chain(running).find(|daemon| daemon.proofs.iter().any(|path| is_proof(&path)));
+    let proven = std::iter::once(first).chain(running).find(|daemon| daemon.proofs.iter().any(|path| is_proof(path)));
     match proven {
         Some(daemon) => ("synchronised", Some(daemon.name)),
         None if first.name == "systemd-timesyncd" => ("not synchronised", Some(first.name)),
@@ -116,29 +116,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sys::host::Host;
-
-    struct Machine(tempfile::TempDir);
-
-    impl Machine {
-        fn with(files: &[(&str, &str)]) -> Self {
-            let root = tempfile::tempdir().unwrap();
-            for (path, text) in files {
-                let path = root.path().join(path);
-                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-                std::fs::write(path, text).unwrap();
-            }
-            Self(root)
-        }
-
-        fn host(&self) -> Host {
-            Host::rooted(self.0.path())
-        }
-    }
+    use crate::sys::fixture;
 
     #[test]
     fn the_clock_is_right_if_somebody_proves_it() {
-        let of = |files: &[(&str, &str)], booted| time_sync(&Machine::with(files).host(), booted);
+        let of = |files: &[(&str, &str)], booted| time_sync(&fixture::made(files).host, booted);
         assert_eq!(of(&[], Some(0)), ("unknown", None));
         let daemon = Some("systemd-timesyncd");
         assert_eq!(of(&[("run/systemd/timesync/x", "")], None), ("not synchronised", daemon));
@@ -153,19 +135,19 @@ mod tests {
 
     #[test]
     fn a_restart_is_waited_for() {
-        let of = |files: &[(&str, &str)]| pending_reboot(&Machine::with(files).host());
+        let of = |files: &[(&str, &str)]| pending_reboot(&fixture::made(files).host);
         assert_eq!(of(&[]), None);
         assert_eq!(of(&[("run/reboot-required", "")]).as_deref(), Some("updated software"));
         let packages = ("var/run/reboot-required.pkgs", "linux-base\nlibc6\nlibc6\n");
         assert_eq!(of(&[("var/run/reboot-required", ""), packages]).as_deref(), Some("libc6, linux-base"));
-        let many: String = (10..30).map(|n| format!("p{n}\n")).collect();
+        let many = (10..30).map(|n| format!("p{n}")).collect::<Vec<_>>().join("\n");
         let reason = of(&[("run/reboot-required", ""), ("run/reboot-required.pkgs", &many)]).unwrap();
         assert!(reason.ends_with("p19 and 10 more"), "{reason}");
     }
 
     #[test]
     fn a_kernel_that_was_replaced_is_known() {
-        let of = |files: &[(&str, &str)]| pending_reboot(&Machine::with(files).host());
+        let of = |files: &[(&str, &str)]| pending_reboot(&fixture::made(files).host);
         let running = ("proc/sys/kernel/osrelease", "6.1.0-1\n");
         let newer = ("lib/modules/6.1.0-2/modules.dep", "");
         let loaded = ("proc/modules", "snd 1 0 - Live 0x0\n");
