@@ -35,7 +35,10 @@ const RULES: [(&str, AccountRule); 14] = [
 /// Reads a condition; `None` if it has a problem that leaves nothing of it.
 pub(super) fn read(place: Place<'_>, value: Value) -> Option<Condition> {
     let mut fields = place.table(value)?;
-    let found: Vec<&str> = COMBINATORS.into_iter().chain(PROBES).filter(|key| fields.has(key)).collect();
+    // `group` is a key of the probe `file` too.
+    let beside_file = |key: &str| key == "group" && fields.has("file");
+    let keys = COMBINATORS.into_iter().chain(PROBES);
+    let found: Vec<&str> = keys.filter(|key| fields.has(key) && !beside_file(key)).collect();
     let [one] = found[..] else {
         let known = COMBINATORS.into_iter().chain(PROBES).collect::<Vec<_>>().join(", ");
         fields.place.problem(match &found[..] {
