@@ -141,8 +141,11 @@ fn off(config: &AgentConfig) -> EventSet {
 /// Runs until it is cancelled.
 pub(super) async fn run(mut parts: SnapshotParts, stop: CancellationToken) {
     let mut rounds = Rounds::new(&parts.config.borrow_and_update(), parts.clock.now().mono);
-    let context = parts.context.clone();
-    let mut collectors = Collectors::new(move |name| snapshot::take(name, &context));
+    let (context, config) = (parts.context.clone(), parts.config.clone());
+    let mut collectors = Collectors::new(move |name| {
+        let custom_checks = config.borrow().baseline_custom_checks.clone();
+        snapshot::take(name, &SnapshotContext { custom_checks, ..context.clone() })
+    });
     loop {
         let wait = rounds.next().since(parts.clock.now().mono);
         let (names, told) = tokio::select! {

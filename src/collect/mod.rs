@@ -5,6 +5,7 @@
 //! new source needs no new path.
 
 mod audit;
+pub mod baseline;
 mod connections;
 mod ebpf;
 mod fanotify;
@@ -31,10 +32,11 @@ pub const COLLECTORS: &[EventName] = &[
     EventName::Login,
     EventName::ListeningPorts,
     EventName::SystemInformation,
+    EventName::OSBaseline,
 ];
 
 /// Those of [`COLLECTORS`] that are snapshots.
-pub const SNAPSHOTS: &[EventName] = &[EventName::ListeningPorts, EventName::SystemInformation];
+pub const SNAPSHOTS: &[EventName] = &[EventName::ListeningPorts, EventName::SystemInformation, EventName::OSBaseline];
 
 #[cfg(test)]
 mod tests {

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::{listening_ports, system_information};
+use super::{baseline, listening_ports, system_information};
 use crate::model::event::{EventName, Snapshot};
 use crate::model::health::{CollectorHealth, HealthState};
 use crate::model::payload::Payload;
+use crate::settings::agent_config::BaselineCustomChecks;
 use crate::sys::clock::Clock;
 use crate::sys::host::Host;
 
@@ -18,13 +19,15 @@ pub struct SnapshotContext {
     pub host: Host,
     /// Its clock.
     pub clock: Arc<dyn Clock>,
+    /// Which checks of one's own OSBaseline makes.
+    pub custom_checks: BaselineCustomChecks,
 }
 
 impl SnapshotContext {
     /// This machine, as it is configured by default.
     #[must_use]
     pub fn plain(host: Host, clock: Arc<dyn Clock>) -> Self {
-        Self { host, clock }
+        Self { host, clock, custom_checks: BaselineCustomChecks::default() }
     }
 }
 
@@ -73,6 +76,7 @@ pub fn take(name: EventName, context: &SnapshotContext) -> Result<Taken, Collect
     let found = match name {
         EventName::ListeningPorts => listening_ports::collect(&context.host),
         EventName::SystemInformation => system_information::collect(&context.host),
+        EventName::OSBaseline => baseline::collect(&context.host, &context.custom_checks),
         _ => return Err(CollectError::NoCollector(name)),
     };
     let state = match (&found.unavailable, &found.missing[..]) {

@@ -1,5 +1,6 @@
 //! Floor 1: the only code that touches the machine. Each item has a fake or takes a root directory that tests replace.
 
+pub mod account_files;
 pub mod audit;
 pub mod bpf;
 pub mod btf;
@@ -14,15 +15,20 @@ pub mod files;
 pub(crate) mod fixture;
 pub mod follow;
 pub mod generic_netlink;
+pub mod glob;
 pub mod hardening;
 pub mod host;
 pub mod inotify;
 pub mod journal;
 pub mod journal_files;
+pub mod kernel_modules;
 pub mod mounts;
 pub mod netlink;
 pub mod notify;
+pub mod packages;
+pub mod pam;
 pub mod passwd;
+pub mod platform;
 pub mod proc_connector;
 pub mod proc_event;
 pub mod procfs;
@@ -31,6 +37,10 @@ pub mod program_file;
 pub mod programs;
 pub mod sock_diag;
 pub mod sockets;
+pub mod sshd_config;
+pub mod sysctl;
 pub mod taskstats;
+pub mod text_file;
+pub mod units;
 pub mod utmp;
 pub mod wake;
