@@ -145,8 +145,11 @@ pub(super) async fn run(mut parts: SnapshotParts, stop: CancellationToken) {
     let mut rounds = Rounds::new(&parts.config.borrow_and_update(), parts.clock.now().mono);
     let mut hotplug = HotPlug::new(parts.context.host.clone(), Arc::clone(&parts.clock));
     parts.context.hotplug = Some(hotplug.recorder());
-    let context = parts.context.clone();
-    let mut collectors = Collectors::new(move |name| snapshot::take(name, &context));
+    let (context, config) = (parts.context.clone(), parts.config.clone());
+    let mut collectors = Collectors::new(move |name| {
+        let custom_checks = config.borrow().baseline_custom_checks.clone();
+        snapshot::take(name, &SnapshotContext { custom_checks, ..context.clone() })
+    });
     loop {
         let wait = rounds.next().since(parts.clock.now().mono);
         let (names, told) = tokio::select! {

@@ -5,6 +5,7 @@
 //! new source needs no new path.
 
 mod audit;
+pub mod baseline;
 mod connections;
 mod ebpf;
 mod fanotify;
@@ -39,6 +40,7 @@ pub const COLLECTORS: &[EventName] = &[
     EventName::FirewallConfiguration,
     EventName::SystemInformation,
     EventName::ConnectedHardware,
+    EventName::OSBaseline,
 ];
 
 /// Those of [`COLLECTORS`] that are snapshots.
@@ -48,6 +50,7 @@ pub const SNAPSHOTS: &[EventName] = &[
     EventName::FirewallConfiguration,
     EventName::SystemInformation,
     EventName::ConnectedHardware,
+    EventName::OSBaseline,
 ];
 
 #[cfg(test)]

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::hardware::{self, Recorder};
-use super::{firewall, listening_ports, local_users, system_information};
+use super::{baseline, firewall, listening_ports, local_users, system_information};
 use crate::model::event::{EventName, Snapshot};
 use crate::model::health::{CollectorHealth, HealthState};
 use crate::model::payload::Payload;
+use crate::settings::agent_config::BaselineCustomChecks;
 use crate::sys::clock::Clock;
 use crate::sys::host::Host;
 
@@ -23,13 +24,15 @@ pub struct SnapshotContext {
     pub name_service: bool,
     /// What devices came and went, if somebody listens.
     pub hotplug: Option<Arc<Recorder>>,
+    /// Which checks of one's own OSBaseline makes.
+    pub custom_checks: BaselineCustomChecks,
 }
 
 impl SnapshotContext {
     /// This machine, as it is configured by default.
     #[must_use]
     pub fn plain(host: Host, clock: Arc<dyn Clock>) -> Self {
-        Self { host, clock, name_service: false, hotplug: None }
+        Self { host, clock, name_service: false, hotplug: None, custom_checks: BaselineCustomChecks::default() }
     }
 
     /// A snapshot has been taken over: what only it had to tell is not told again.
@@ -92,6 +95,7 @@ pub fn take(name: EventName, context: &SnapshotContext) -> Result<Taken, Collect
         EventName::ConnectedHardware => {
             hardware::collect(&context.host, context.hotplug.as_deref(), context.clock.now())
         }
+        EventName::OSBaseline => baseline::collect(&context.host, &context.custom_checks),
         _ => return Err(CollectError::NoCollector(name)),
     };
     let state = match (&found.unavailable, &found.missing[..]) {

@@ -129,6 +129,20 @@ impl Host {
         })
     }
 
+    /// Opens a regular file for reading. Pipes, sockets and devices are refused: opening them may block or do something.
+    ///
+    /// # Errors
+    /// Those of opening; `InvalidInput` if it is anything else than a regular file.
+    pub fn regular(&self, path: impl AsRef<Path>) -> io::Result<File> {
+        let refused = || io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+        if self.facts(&path)?.kind != FileKind::File {
+            return Err(refused());
+        }
+        let file = File::from(self.open(path.as_ref(), OFlags::RDONLY)?);
+        // It may have been exchanged since.
+        if file.metadata()?.is_file() { Ok(file) } else { Err(refused()) }
+    }
+
     /// The target of a symbolic link, as it stands there.
     ///
     /// # Errors

@@ -12,11 +12,12 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::host::Host;
 
-const PATH: &str = "/proc/self/mountinfo";
+/// The table of this process.
+pub const PATH: &str = "/proc/self/mountinfo";
 /// More of the table than a board has; the rest is not looked at.
 const LIMIT: u64 = 4 << 20;
 /// More mounts than a board has; the rest is not looked at.
@@ -102,6 +103,51 @@ impl Mount {
     }
 }
 
+/// How something is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    /// Where.
+    pub point: PathBuf,
+    /// Kind of the file system, as `ext4`.
+    pub kind: String,
+    /// Options of the mount and of the file system.
+    pub options: Vec<String>,
+}
+
+/// What is mounted on `point` last, as the text of the table has it.
+#[must_use]
+pub fn mounted_at(table: &[u8], point: &Path) -> Option<Mounted> {
+    let line = |line: &[u8]| {
+        let mount = Mount::parse(line).filter(|mount| mount.point == point)?;
+        let mut fields = line.split(|byte| *byte == b' ').skip(5);
+        let own = fields.next()?;
+        let of_system = fields.skip_while(|field| *field != b"-").nth(3).unwrap_or_default();
+        let options = [own, of_system].into_iter().flat_map(|list| list.split(|byte| *byte == b','));
+        let options = options.map(|option| String::from_utf8_lossy(option).into_owned()).collect();
+        Some(Mounted { point: mount.point, kind: mount.kind, options })
+    };
+    table.split(|byte| *byte == b'\n').filter_map(line).last()
+}
+
+/// What `fstab(5)` mounts on `point` at the start: `device point kind options …`, apart by blanks, with the same octal
+/// numbers.
+#[must_use]
+pub fn planned_at(fstab: &[u8], point: &Path) -> Option<Mounted> {
+    let line = |line: &[u8]| {
+        let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
+        fields.next().filter(|device| !device.starts_with(b"#"))?;
+        let at = PathBuf::from(OsString::from_vec(plain(fields.next()?)));
+        let (kind, options) = (fields.next()?, fields.next().unwrap_or_default());
+        let texts = |list: &[u8]| String::from_utf8_lossy(list).split(',').map(str::to_owned).collect();
+        (at == point).then(|| Mounted {
+            point: at,
+            kind: String::from_utf8_lossy(kind).into_owned(),
+            options: texts(options),
+        })
+    };
+    fstab.split(|byte| *byte == b'\n').filter_map(line).last()
+}
+
 fn text(field: &[u8]) -> Option<&str> {
     std::str::from_utf8(field).ok()
 }
@@ -178,16 +224,34 @@ mod tests {
     }
 
     #[test]
+    fn the_last_mount_of_a_place_counts() {
+        let table = b"1 0 0:1 / /tmp rw - tmpfs tmpfs rw,size=1k\n\
+            2 1 8:1 / /tmp rw,nodev,nosuid shared:1 - ext4 /dev/sda1 ro,discard\n3 0 8:2 / /tmpx rw - ext4 a rw\n";
+        let found = mounted_at(table, Path::new("/tmp")).unwrap();
+        assert_eq!(
+            (found.kind.as_str(), found.options),
+            ("ext4", ["rw", "nodev", "nosuid", "ro", "discard"].map(str::to_owned).to_vec())
+        );
+        assert_eq!(mounted_at(table, Path::new("/var")), None);
+        let fstab = b"# /dev/x /tmp ext4 a\nUUID=1\t/tmp  tmpfs\tnoexec,nodev 0 0\n/dev/b /my\\040disk vfat\n";
+        let planned = planned_at(fstab, Path::new("/tmp")).unwrap();
+        assert_eq!((planned.kind.as_str(), planned.options), ("tmpfs", vec!["noexec".to_owned(), "nodev".to_owned()]));
+        assert_eq!(planned_at(fstab, Path::new("/my disk")).unwrap().kind, "vfat");
+        assert_eq!(planned_at(fstab, Path::new("/dev/x")), None);
+    }
+
+    #[test]
     fn this_machine_has_a_root() {
         let mut table = Table::open(&Host::system()).unwrap();
         for _ in 0..2 {
-            assert!(table.read().unwrap().iter().any(|mount| mount.point == std::path::Path::new("/")));
+            assert!(table.read().unwrap().iter().any(|mount| mount.point == Path::new("/")));
         }
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = (mounted_at(&bytes, Path::new("/")), planned_at(&bytes, Path::new("/")));
             for mount in parse(&bytes) {
                 prop_assert!(mount.point.as_os_str().len() <= bytes.len());
             }

@@ -1,0 +1,111 @@
+//! The probe `file`: whether files exist, whose they are, and who may use them.
+
+use std::io::Read;
+use std::path::Path;
+
+use super::super::check::FileProbe;
+use super::super::machine::{Cannot, Machine};
+use super::super::verdict::Verdict;
+use crate::sys::glob;
+use crate::sys::host::{FileFacts, FileKind, Host};
+use crate::sys::text_file::{Unreadable, present};
+
+/// More files than any check needs.
+const MATCHES: usize = 4096;
+
+pub(super) fn file(machine: &Machine, probe: &FileProbe) -> Result<Verdict, Cannot> {
+    let host = machine.host;
+    let found = glob::expand(host, &probe.path, MATCHES)?;
+    let mut amiss = Vec::new();
+    let mut count = 0;
+    for path in &found.paths {
+        // It may be gone by now.
+        let Some(facts) = present(path, host.facts(path))? else { continue };
+        if probe.private_keys && !is_private_key(host, path, facts)? {
+            continue;
+        }
+        count += 1;
+        let wrong = deviations(machine, probe, facts)?;
+        if !wrong.is_empty() {
+            amiss.push(format!("{} {}", path.display(), wrong.join(", ")));
+        }
+    }
+    match probe.exists {
+        Some(true) if count == 0 => return Ok(Verdict::fails(format!("{} does not exist, expected to", probe.path))),
+        Some(false) => {
+            let named: Vec<String> = found.paths.iter().map(|path| format!("{} exists", path.display())).collect();
+            return Ok(if count == 0 { Verdict::Holds } else { Verdict::of_list(&named, "no such file") });
+        }
+        _ => {}
+    }
+    if amiss.is_empty() && found.cut {
+        return Err(Cannot(format!("more than {MATCHES} files fit {}", probe.path)));
+    }
+    Ok(Verdict::of_list(&amiss, &expected(probe)))
+}
+
+fn expected(probe: &FileProbe) -> String {
+    let list = |what: &str, names: &[Box<str>]| (!names.is_empty()).then(|| format!("{what} {}", names.join(" or ")));
+    [
+        probe.directory.map(|directory| if directory { "a directory" } else { "a regular file" }.to_owned()),
+        probe.mode.map(|mode| format!("mode {mode:04o} or stricter")),
+        list("owner", &probe.owner),
+        list("group", &probe.group),
+    ]
+    .into_iter()
+    .flatten()
+    .collect::<Vec<_>>()
+    .join(", ")
+}
+
+fn deviations(machine: &Machine, probe: &FileProbe, facts: FileFacts) -> Result<Vec<String>, Cannot> {
+    let mut wrong = Vec::new();
+    if let Some(directory) = probe.directory {
+        let wanted = if directory { FileKind::Directory } else { FileKind::File };
+        if facts.kind != wanted {
+            wrong.push("is another kind of file".to_owned());
+        }
+    }
+    if probe.mode.is_some_and(|mode| facts.mode & !mode != 0) {
+        wrong.push(format!("has mode {:04o}", facts.mode));
+    }
+    if !probe.owner.is_empty() && !is_one_of(&probe.owner, facts.uid, |name| user_id(machine, name))? {
+        wrong.push(format!("belongs to uid {}", facts.uid));
+    }
+    if !probe.group.is_empty() && !is_one_of(&probe.group, facts.gid, |name| group_id(machine, name))? {
+        wrong.push(format!("has gid {}", facts.gid));
+    }
+    Ok(wrong)
+}
+
+fn is_one_of(names: &[Box<str>], id: u32, id_of: impl Fn(&str) -> Result<Option<u32>, Cannot>) -> Result<bool, Cannot> {
+    for name in names {
+        if name.parse() == Ok(id) || (&**name == "root" && id == 0) || id_of(name)? == Some(id) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn user_id(machine: &Machine, name: &str) -> Result<Option<u32>, Cannot> {
+    Ok(machine.accounts()?.iter().find(|account| account.name == name).map(|account| account.uid))
+}
+
+fn group_id(machine: &Machine, name: &str) -> Result<Option<u32>, Cannot> {
+    Ok(machine.groups()?.iter().find(|group| group.name == name).map(|group| group.gid))
+}
+
+/// Whether a file begins as a private key does, in PEM or OpenSSH's own form.
+pub(super) fn is_private_key(host: &Host, path: &Path, facts: FileFacts) -> Result<bool, Unreadable> {
+    const HEAD: u64 = 64;
+    if facts.kind != FileKind::File {
+        return Ok(false);
+    }
+    let read = || {
+        let mut head = Vec::new();
+        host.regular(path)?.take(HEAD).read_to_end(&mut head)?;
+        Ok(head)
+    };
+    let head = present(path, read())?.unwrap_or_default();
+    Ok(head.starts_with(b"-----BEGIN ") && head.windows(16).any(|part| part == b"PRIVATE KEY-----"))
+}
