@@ -251,7 +251,7 @@ impl Writer {
                 state.losses.left_out += 1;
                 // Interfaces of containers do not push out hardware.
                 let offered = state.offered.0;
-                let is_virtual = |gone: &Gone| gone.number > offered && is_virtual(&gone.device);
+                let is_virtual = |gone: &Gone| gone.number > offered && gone.device.is_virtual;
                 let Some(place) = state.gone.iter().position(is_virtual) else { return };
                 state.gone.remove(place);
             }
@@ -274,10 +274,6 @@ impl Writer {
             });
         }
     }
-}
-
-fn is_virtual(device: &Device) -> bool {
-    device.details.get("Path").is_some_and(|path| path.starts_with("/devices/virtual/"))
 }
 
 /// When something was, as RFC 3339 in UTC. If the clock was set since, as boards without one of their own do after each
