@@ -111,7 +111,7 @@ impl Recorder {
     /// Forgets everything, and hears nobody until somebody begins.
     pub fn forget(&self) {
         let mut state = self.state();
-        *state = State { writer: state.writer + 1, ..State::default() };
+        *state = State { writer: state.writer + 1, number: state.number, ..State::default() };
     }
 
     /// Nobody listens, and why.
