@@ -233,6 +233,9 @@ fn bare(event: EventName, state: HealthState, detail: String) -> CollectorHealth
 }
 
 #[cfg(test)]
+mod hardware_tests;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 

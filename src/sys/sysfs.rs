@@ -97,6 +97,15 @@ impl<'a> Device<'a> {
         (path.len() > "/devices".len()).then_some(Self { host: self.host, path })
     }
 
+    /// Whether the system made it up: no hardware is behind it. Input devices of Bluetooth come through a program, and
+    /// NVMe disks that can be reached in several ways have a place of their own; they are real.
+    #[must_use]
+    pub fn is_virtual(&self) -> bool {
+        let real = ["misc/uhid/", "nvme-subsystem/"];
+        let rest = self.path.strip_prefix("/devices/virtual/");
+        rest.is_some_and(|rest| !real.iter().any(|prefix| rest.starts_with(prefix)))
+    }
+
     /// It, and the directories above it.
     pub fn ancestors(&self) -> impl Iterator<Item = Self> + use<'a> {
         std::iter::successors(Some(*self), Self::parent)
@@ -183,6 +192,9 @@ mod tests {
         let device = Device::at(&host, "/devices/pci0/usb1/1-1");
         let above: Vec<&str> = device.ancestors().map(|d| d.name()).collect();
         assert_eq!(above, ["1-1", "usb1", "pci0"]);
+        let is_virtual = |path| Device::at(&host, path).is_virtual();
+        assert!(!is_virtual("/devices/pci0/usb1/1-1") && is_virtual("/devices/virtual/input/input7"));
+        assert!(!is_virtual("/devices/virtual/misc/uhid/0005:046D:B33B.0001/input/input8"));
         assert_eq!((device.value("serial"), device.link("driver"), device.has("")), (None, None, false));
     }
 

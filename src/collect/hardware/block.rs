@@ -6,7 +6,7 @@ use crate::sys::sysfs;
 
 /// Reads a device. `None` if it is no hardware of its own.
 pub(super) fn read(device: &sysfs::Device<'_>) -> Option<Device> {
-    if is_virtual(device) || device.has("partition") {
+    if device.is_virtual() || device.has("partition") {
         return None;
     }
     let parent = device.parent().map(|parent| parent.name()).unwrap_or_default();
@@ -33,11 +33,6 @@ pub(super) fn read(device: &sysfs::Device<'_>) -> Option<Device> {
     found.tell("Device", Some(format!("/dev/{}", device.name().replace('!', "/"))));
     found.name = model.or_else(|| Some(device.name().to_owned()));
     Some(found)
-}
-
-fn is_virtual(device: &sysfs::Device<'_>) -> bool {
-    // Where an NVMe disk stands that can be reached in several ways.
-    device.path().starts_with("/devices/virtual/") && !device.path().starts_with("/devices/virtual/nvme-subsystem/")
 }
 
 fn flag(device: &sysfs::Device<'_>, name: &str) -> Option<String> {

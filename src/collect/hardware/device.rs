@@ -16,6 +16,8 @@ pub(super) struct Device {
     pub name: Option<String>,
     /// What it is called if nobody knows better.
     pub plain_name: String,
+    /// No hardware is behind it.
+    pub is_virtual: bool,
     /// Which vendor and product it is, and the list that names them.
     pub id: Option<(List, Id)>,
     /// `Path` and whatever else is known, under the keys of the event.
@@ -25,8 +27,16 @@ pub(super) struct Device {
 impl Device {
     /// A device of a kind, with its path.
     pub(super) fn new(category: &'static str, kind: impl Into<String>, device: &sysfs::Device<'_>) -> Self {
-        let details = ExtraDetails::from([("Path".to_owned(), device.path().to_owned())]);
-        Self { category, kind: kind.into(), plain_name: device.name().to_owned(), details, ..Self::default() }
+        let details = [("Path", device.path().to_owned()), ("Virtual", device.is_virtual().to_string())];
+        let details = details.into_iter().filter(|(_, value)| value != "false");
+        Self {
+            category,
+            kind: kind.into(),
+            plain_name: device.name().to_owned(),
+            is_virtual: device.is_virtual(),
+            details: details.map(|(key, value)| (key.to_owned(), value)).collect(),
+            ..Self::default()
+        }
     }
 
     /// Adds a detail if it is known.

@@ -15,7 +15,7 @@ pub(super) fn read(device: &sysfs::Device<'_>, said: Properties<'_>) -> Option<D
     if link_type == Some(LOOPBACK) || device.name() == "lo" {
         return None;
     }
-    let is_virtual = device.path().starts_with("/devices/virtual/");
+    let is_virtual = device.is_virtual();
     let said_type = said.get("DEVTYPE");
     let is_wireless = device.has("phy80211") || device.has("wireless") || said_type == Some("wlan");
     let kind = match said_type {

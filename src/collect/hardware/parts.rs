@@ -8,7 +8,7 @@ use crate::sys::uevent::Properties;
 /// Reads a serial port. The driver for PC ports makes up ports that are not there: their type is 0. Terminals without
 /// hardware (consoles, pseudo terminals) have no device.
 pub(super) fn serial_port(device: &sysfs::Device<'_>) -> Option<Device> {
-    if device.path().starts_with("/devices/virtual/") || device.number("type") == Some(0) || !device.has("device") {
+    if device.is_virtual() || device.number("type") == Some(0) || !device.has("device") {
         return None;
     }
     let kind = match device.name().trim_end_matches(|c: char| c.is_ascii_digit()) {

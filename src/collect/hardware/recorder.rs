@@ -17,6 +17,9 @@ use crate::sys::uevent::{Action, Properties, Uevent};
 
 /// Most devices that went and are not told yet.
 const GONE: usize = 256;
+/// Most of these that the system had made up: a host of containers has a pair of interfaces for each, and they must not
+/// leave hardware out.
+const VIRTUAL_GONE: usize = 64;
 
 /// A device that is there, as far as we know.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ pub(super) struct Gone {
 /// How much cannot be told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Losses {
-    /// Devices that went, beyond [`GONE`].
+    /// Devices that went, beyond [`GONE`] and [`VIRTUAL_GONE`].
     left_out: u64,
     /// How often notices were lost.
     lost: u64,
@@ -111,7 +114,7 @@ impl Recorder {
     /// Forgets everything, and hears nobody until somebody begins.
     pub fn forget(&self) {
         let mut state = self.state();
-        *state = State { writer: state.writer + 1, ..State::default() };
+        *state = State { writer: state.writer + 1, number: state.number, ..State::default() };
     }
 
     /// Nobody listens, and why.
@@ -247,13 +250,10 @@ impl Writer {
                 (None, Some(seen)) => (seen, None),
                 (None, None) => return,
             };
-            if state.gone.len() >= GONE {
+            let made_up = || state.gone.iter().filter(|gone| gone.device.is_virtual).count();
+            if state.gone.len() >= GONE || device.is_virtual && made_up() >= VIRTUAL_GONE {
                 state.losses.left_out += 1;
-                // Interfaces of containers do not push out hardware.
-                let offered = state.offered.0;
-                let is_virtual = |gone: &Gone| gone.number > offered && is_virtual(&gone.device);
-                let Some(place) = state.gone.iter().position(is_virtual) else { return };
-                state.gone.remove(place);
+                return;
             }
             state.gone.push_back(Gone { device, connected, at: now, number: state.number });
         });
@@ -274,10 +274,6 @@ impl Writer {
             });
         }
     }
-}
-
-fn is_virtual(device: &Device) -> bool {
-    device.details.get("Path").is_some_and(|path| path.starts_with("/devices/virtual/"))
 }
 
 /// When something was, as RFC 3339 in UTC. If the clock was set since, as boards without one of their own do after each

@@ -241,24 +241,27 @@ fn an_interface_that_gets_another_name_is_the_same() {
 #[test]
 fn a_flood_is_counted_and_does_not_push_out_hardware() {
     let bench = Bench::new();
-    bench.stick("remove", at(0));
     for number in 0..300 {
         let path = format!("/devices/virtual/net/veth{number}");
         bench.tell("add", &path, "SUBSYSTEM=net\0", at(1));
         bench.tell("remove", &path, "SUBSYSTEM=net\0", at(2));
     }
-    bench.tell("remove", "/devices/pci0000:00/usb9/9-1", "SUBSYSTEM=usb\0DEVTYPE=usb_device\0", at(3));
+    for number in 0..200 {
+        let path = format!("/devices/pci0000:00/usb9/9-{number}");
+        bench.tell("remove", &path, "SUBSYSTEM=usb\0DEVTYPE=usb_device\0", at(3));
+    }
     bench.writer.lost();
     let found = bench.found(at(4));
     assert_eq!(
         found.missing,
-        ["notices about devices were lost 1 time(s) since the last snapshot", "46 more devices that went are left out",]
+        [
+            "notices about devices were lost 1 time(s) since the last snapshot",
+            "244 more devices that went are left out",
+        ]
     );
     let gone: Vec<_> = items(found).into_iter().filter(|item| item.extra_details["State"] == "removed").collect();
-    assert_eq!(
-        (gone.len(), gone[0].hardware_category.as_str(), gone[255].hardware_category.as_str()),
-        (256, "USB", "USB")
-    );
+    let of_usb = gone.iter().filter(|item| item.hardware_category == "USB").count();
+    assert_eq!((gone.len(), of_usb), (256, 192));
     bench.recorder.told();
     assert_eq!(bench.found(at(5)).missing, [""; 0]);
 }

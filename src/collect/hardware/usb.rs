@@ -65,6 +65,9 @@ fn said_class(said: Properties<'_>) -> Option<Class> {
 }
 
 fn kind(classes: &BTreeSet<Class>, is_root: bool) -> String {
+    if is_root {
+        return "Root Hub".to_owned();
+    }
     let mut kinds: Vec<&str> = Vec::new();
     for class in classes {
         let kind = match class {
@@ -77,7 +80,6 @@ fn kind(classes: &BTreeSet<Class>, is_root: bool) -> String {
             (0x06, ..) => "Imaging",
             (0x07, ..) => "Printer",
             (0x08, ..) => "Mass Storage",
-            (0x09, ..) if is_root => "Root Hub",
             (0x09, ..) => "Hub",
             (0x0b, ..) => "Smart Card Reader",
             (0x0d, ..) => "Content Security",
@@ -110,6 +112,7 @@ mod tests {
         let of = |classes: &[Class]| kind(&classes.iter().copied().collect(), false);
         assert_eq!(of(&[(3, 1, 1), (8, 6, 0x50)]), "Keyboard, Mass Storage");
         assert_eq!(of(&[(2, 2, 1), (0x0a, 0, 0)]), "Communications");
+        assert_eq!(kind(&BTreeSet::new(), true), "Root Hub");
         assert_eq!((of(&[]), of(&[(0x77, 0, 0)])), (String::new(), String::new()));
     }
 }
