@@ -273,13 +273,22 @@ proptest! {
 
     /// A listing with a part of it changed into anything.
     #[test]
-    fn any_change_of_a_listing_is_survived(at in 0_usize..16_000, cut in 0_usize..40, text in "[\\[\\]{}\":,a-z0-9 ]{0,20}") {
-        let mut json = fixture("families.json");
-        let at = at.min(json.len() - 40);
-        json.replace_range(at..at + cut, &text);
-        if let Ok(listing) = nft::read(json.as_bytes()) {
-            let (items, _) = items(vec![listing.ruleset]);
-            prop_assert!(items.len() <= ITEM_LIMIT);
+    fn any_change_of_a_listing_is_survived(
+        which in 0_usize..3,
+        at in 0_usize..16_000,
+        cut in 0_usize..40,
+        text in "[\\[\\]{}\":,a-z0-9 \n\t!-]{0,20}",
+    ) {
+        let (listing, name) = [
+            (Listing::NftJson, "families.json"),
+            (Listing::NftText, "families.txt"),
+            (Listing::IptablesSave, "iptables-nft-save.txt"),
+        ][which];
+        let mut all = fixture(name);
+        let at = at % (all.len() - 40);
+        all.replace_range(at..at + cut, &text);
+        if let Some((items, _)) = items_of(listing, all.as_bytes()) {
+            prop_assert!(!items.is_empty() && items.len() <= ITEM_LIMIT);
         }
     }
 }

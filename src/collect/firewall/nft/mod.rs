@@ -144,7 +144,8 @@ impl Listing {
             }
             "rule" => self.rule((family, table, part("chain")), entry),
             _ => {
-                let (entries, more) = entry.get("elem").map(Node::entries).unwrap_or_default();
+                // None, or none are told (`-t`).
+                let Some((entries, more)) = entry.get("elem").map(Node::entries) else { return };
                 let count = entries.len() + more;
                 let entries = if count > ELEMENTS { Vec::new() } else { entries.to_vec() };
                 self.sets.insert((family, table, name), Elements { entries, count });
