@@ -208,7 +208,9 @@ impl Look<'_> {
             }
             match self.run(program, &[]) {
                 Ok(text) => {
-                    listing.translate(save::read(&String::from_utf8_lossy(&text), family, Backend::IptablesNft));
+                    let mut saved = save::read(&String::from_utf8_lossy(&text), family, Backend::IptablesNft);
+                    listing.keep_native(&mut saved);
+                    listing.translate(saved);
                 }
                 Err(error) => self.miss("some rules of iptables are not seen whole", &error, &[Capability::NetAdmin]),
             }

@@ -81,6 +81,28 @@ fn rules_that_iptables_put_into_nftables_are_told_in_its_words() {
     golden("iptables-nft-without-its-words", &shown(vec![alone.ruleset]));
 }
 
+/// iptables leaves out what it does not know: of `tcp dport { 22, 23 } drop` it says that all of TCP is dropped.
+#[test]
+fn rules_of_nft_in_a_table_of_iptables_keep_their_own_words() {
+    let mut listing = nft::read(fixture("mixed.json").as_bytes()).unwrap();
+    let mut saved = save::read(&fixture("mixed-save.txt"), "ip", Backend::IptablesNft);
+    listing.keep_native(&mut saved);
+    listing.translate(saved);
+    assert_eq!(listing.foreign(), 0);
+    let text = shown(vec![listing.ruleset]);
+    for rule in [
+        "1 Deny In protocol tcp port 22,23 ",
+        "3 Deny In source 10.0.0.1-10.0.0.5 ",
+        "8 Deny In protocol udp port 5,6 ",
+        "\n    tcp sequence 5 drop\n",
+        "\n    icmp code port-unreachable drop\n",
+        "\n    tcp dport & 1 == 1 drop\n",
+        "\n    ip saddr 1.1.1.1 ip saddr != 2.2.2.2 drop\n",
+    ] {
+        assert!(text.contains(rule), "{rule}: {text}");
+    }
+}
+
 #[test]
 fn where_there_is_no_json_the_text_is_read() {
     golden("text", &shown(vec![nft::plain::read(&fixture("families.txt"))]));
