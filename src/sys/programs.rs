@@ -1,6 +1,6 @@
 //! The few programs of the system that the agent runs, because nothing else tells what they tell. No shell, no search
 //! path, no argument from outside: each program has fixed places, and each call fixed words. It gets an empty
-//! environment and nothing to read, and ends at a limit of time or output.
+//! environment and nothing to read, and ends at a limit of time, output or memory.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, prlimit};
 use thiserror::Error;
 
 use super::clock::Clock;
@@ -124,6 +124,10 @@ pub struct Limits {
     pub output: usize,
 }
 
+/// So many bytes of memory of its own a program may have: it shares the agent's limit (`MemoryMax=` of the unit), and
+/// beyond that the kernel would end one of the two. nft takes 9 MB to write 300 rules as JSON.
+const MEMORY: u64 = 16 * 1024 * 1024;
+
 /// So much of standard error is told.
 const SAID: u64 = 512;
 
@@ -178,6 +182,9 @@ impl Call<'_> {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|e| self.failed(e))?;
+        // Set from outside, a moment after its start: before, it would be ours. Without it the program runs too.
+        let limit = Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) };
+        let _ = prlimit(Some(Pid::from_child(&child)), Resource::Data, limit);
         let told = self.gather(&mut child);
         if told.is_err() {
             // It may have ended by itself.
@@ -278,6 +285,14 @@ mod tests {
         assert!(matches!(shell("exec >&-; exec sleep 600", moment, 100), Err(ProgramError::TooSlow { .. })));
         assert!(matches!(shell("exec 2>&1; while :; do echo y; done", LONG, 1000), Err(ProgramError::TooMuch { .. })));
         assert_eq!(shell("exec >&-; while :; do echo y; done | exec sleep 600 & exit 0", LONG, 9).unwrap(), b"");
+    }
+
+    #[test]
+    fn memory_has_a_limit() {
+        let little = shell("text=$(head -c 1000000 /dev/zero | tr '\\0' x); echo ${#text}", LONG, 100);
+        assert_eq!(little.unwrap(), b"1000000\n");
+        let much = shell("text=$(head -c 100000000 /dev/zero | tr '\\0' x); echo ${#text}", LONG, 100);
+        assert!(matches!(much, Err(ProgramError::Failed { .. })), "{much:?}");
     }
 
     #[test]

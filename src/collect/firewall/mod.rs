@@ -18,6 +18,8 @@ mod tests;
 use std::io;
 use std::time::Duration;
 
+use thiserror::Error;
+
 use self::ruleset::{Backend, ITEM_LIMIT, Ruleset};
 use super::snapshot::Found;
 use crate::model::payload::{FirewallAction, Payload};
@@ -107,6 +109,15 @@ fn nothing(items: &[Payload]) -> Option<&'static str> {
     items.iter().all(open).then_some("no firewall: there are no rules, and each policy lets everything through")
 }
 
+/// Why there is no listing in JSON.
+#[derive(Debug, Error)]
+enum NoJson {
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    #[error("nft's JSON is not understood: {0}")]
+    Broken(#[from] serde_json::Error),
+}
+
 /// One look at the machine.
 struct Look<'a> {
     host: &'a Host,
@@ -144,51 +155,42 @@ impl Look<'_> {
     /// All of nftables, with what iptables wrote there.
     fn nftables(&mut self) -> Vec<Ruleset> {
         const WHAT: &str = "the rules of nftables are not seen";
-        let mut output = self.run(Program::Nft, &["-j", "list", "ruleset"]);
-        if let Err(ProgramError::TooMuch { .. }) = output {
-            output = self.run(Program::Nft, &["-j", "-t", "list", "ruleset"]);
-            self.missing.push("the rules are too long with the elements of their sets, which are left out".to_owned());
-        }
-        let why = match output {
-            Ok(output) => match nft::read(&output) {
-                Ok(mut listing) => {
-                    drop(output);
-                    if listing.unclear_flags {
-                        self.find_dormant(&mut listing);
-                    }
-                    self.translate(&mut listing);
-                    return vec![listing.ruleset];
-                }
-                // nft 1.0.6 breaks off at a table with flags.
-                Err(error) => format!("its JSON is not understood: {error}"),
-            },
-            // Where it is built without JSON, for example.
-            Err(error @ ProgramError::Failed { .. }) => {
-                if let Ok(text) = self.run(Program::Nft, PLAIN) {
-                    return vec![self.plain(&text, &error.to_string())];
-                }
-                self.miss(WHAT, &error, &[Capability::NetAdmin]);
+        let error = match self.json(&["-j", "list", "ruleset"]) {
+            Ok(listing) => return vec![listing.ruleset],
+            Err(NoJson::Program(error @ ProgramError::TooSlow { .. })) => {
+                self.miss(WHAT, &error, &[]);
                 return Vec::new();
             }
-            Err(error) => {
+            Err(NoJson::Program(error @ (ProgramError::Absent(_) | ProgramError::NotTrusted { .. }))) => {
                 self.miss(WHAT, &error, &[]);
-                let absent = matches!(error, ProgramError::Absent(_) | ProgramError::NotTrusted { .. });
-                return if absent { self.iptables_alone() } else { Vec::new() };
+                return self.iptables_alone();
             }
+            Err(error) => error,
         };
-        match self.run(Program::Nft, PLAIN) {
-            Ok(text) => vec![self.plain(&text, &why)],
-            Err(error) => {
-                self.missing.push(format!("{WHAT}: nft: {why}; {error}"));
-                Vec::new()
-            }
+        // Too large, for example.
+        if let Ok(listing) = self.json(&["-j", "-t", "list", "ruleset"]) {
+            self.missing.push(format!("the elements of sets are left out: {error}"));
+            return vec![listing.ruleset];
         }
+        // nft can be built without JSON, and 1.0.6 breaks off at a table with flags.
+        if let Ok(text) = self.run(Program::Nft, PLAIN) {
+            self.missing.push(format!("nft's text is read, and sets keep their names: {error}"));
+            return vec![nft::plain::read(&String::from_utf8_lossy(&text))];
+        }
+        match error {
+            NoJson::Program(error) => self.miss(WHAT, &error, &[Capability::NetAdmin]),
+            NoJson::Broken(_) => self.missing.push(format!("{WHAT}: {error}")),
+        }
+        Vec::new()
     }
 
-    /// What nft says to people, where it has nothing for programs.
-    fn plain(&mut self, text: &[u8], why: &str) -> Ruleset {
-        self.missing.push(format!("nft gave no JSON ({why}): its text is read, and sets keep their names"));
-        nft::plain::read(&String::from_utf8_lossy(text))
+    fn json(&mut self, words: &'static [&'static str]) -> Result<nft::Listing, NoJson> {
+        let mut listing = nft::read(&self.run(Program::Nft, words)?)?;
+        if listing.unclear_flags {
+            self.find_dormant(&mut listing);
+        }
+        self.translate(&mut listing);
+        Ok(listing)
     }
 
     fn find_dormant(&mut self, listing: &mut nft::Listing) {
@@ -206,7 +208,9 @@ impl Look<'_> {
             }
             match self.run(program, &[]) {
                 Ok(text) => {
-                    listing.translate(save::read(&String::from_utf8_lossy(&text), family, Backend::IptablesNft));
+                    let mut saved = save::read(&String::from_utf8_lossy(&text), family, Backend::IptablesNft);
+                    listing.keep_native(&mut saved);
+                    listing.translate(saved);
                 }
                 Err(error) => self.miss("some rules of iptables are not seen whole", &error, &[Capability::NetAdmin]),
             }

@@ -81,6 +81,28 @@ fn rules_that_iptables_put_into_nftables_are_told_in_its_words() {
     golden("iptables-nft-without-its-words", &shown(vec![alone.ruleset]));
 }
 
+/// iptables leaves out what it does not know: of `tcp dport { 22, 23 } drop` it says that all of TCP is dropped.
+#[test]
+fn rules_of_nft_in_a_table_of_iptables_keep_their_own_words() {
+    let mut listing = nft::read(fixture("mixed.json").as_bytes()).unwrap();
+    let mut saved = save::read(&fixture("mixed-save.txt"), "ip", Backend::IptablesNft);
+    listing.keep_native(&mut saved);
+    listing.translate(saved);
+    assert_eq!(listing.foreign(), 0);
+    let text = shown(vec![listing.ruleset]);
+    for rule in [
+        "1 Deny In protocol tcp port 22,23 ",
+        "3 Deny In source 10.0.0.1-10.0.0.5 ",
+        "8 Deny In protocol udp port 5,6 ",
+        "\n    tcp sequence 5 drop\n",
+        "\n    icmp code port-unreachable drop\n",
+        "\n    tcp dport & 1 == 1 drop\n",
+        "\n    ip saddr 1.1.1.1 ip saddr != 2.2.2.2 drop\n",
+    ] {
+        assert!(text.contains(rule), "{rule}: {text}");
+    }
+}
+
 #[test]
 fn where_there_is_no_json_the_text_is_read() {
     golden("text", &shown(vec![nft::plain::read(&fixture("families.txt"))]));
@@ -273,13 +295,22 @@ proptest! {
 
     /// A listing with a part of it changed into anything.
     #[test]
-    fn any_change_of_a_listing_is_survived(at in 0_usize..16_000, cut in 0_usize..40, text in "[\\[\\]{}\":,a-z0-9 ]{0,20}") {
-        let mut json = fixture("families.json");
-        let at = at.min(json.len() - 40);
-        json.replace_range(at..at + cut, &text);
-        if let Ok(listing) = nft::read(json.as_bytes()) {
-            let (items, _) = items(vec![listing.ruleset]);
-            prop_assert!(items.len() <= ITEM_LIMIT);
+    fn any_change_of_a_listing_is_survived(
+        which in 0_usize..3,
+        at in 0_usize..16_000,
+        cut in 0_usize..40,
+        text in "[\\[\\]{}\":,a-z0-9 \n\t!-]{0,20}",
+    ) {
+        let (listing, name) = [
+            (Listing::NftJson, "families.json"),
+            (Listing::NftText, "families.txt"),
+            (Listing::IptablesSave, "iptables-nft-save.txt"),
+        ][which];
+        let mut all = fixture(name);
+        let at = at % (all.len() - 40);
+        all.replace_range(at..at + cut, &text);
+        if let Some((items, _)) = items_of(listing, all.as_bytes()) {
+            prop_assert!(!items.is_empty() && items.len() <= ITEM_LIMIT);
         }
     }
 }

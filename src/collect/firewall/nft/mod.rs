@@ -5,6 +5,7 @@
 //! What iptables wrote with matches of its own stands there as `xt` without their values.
 
 mod matches;
+mod native;
 pub(super) mod plain;
 mod text;
 
@@ -33,6 +34,8 @@ pub(super) struct Listing {
     pub(super) ruleset: Ruleset,
     /// The rules that have parts of iptables' own: place of the chain, and of the rule in it.
     foreign: Vec<(usize, usize)>,
+    /// The rules that iptables would not write: places alike.
+    native: Vec<(usize, usize)>,
     /// A table has flags, and which ones cannot be read: nft before 1.0.7 writes anything there.
     pub(super) unclear_flags: bool,
     places: HashMap<Name, usize>,
@@ -144,7 +147,8 @@ impl Listing {
             }
             "rule" => self.rule((family, table, part("chain")), entry),
             _ => {
-                let (entries, more) = entry.get("elem").map(Node::entries).unwrap_or_default();
+                // None, or none are told (`-t`).
+                let Some((entries, more)) = entry.get("elem").map(Node::entries) else { return };
                 let count = entries.len() + more;
                 let entries = if count > ELEMENTS { Vec::new() } else { entries.to_vec() };
                 self.sets.insert((family, table, name), Elements { entries, count });
@@ -192,6 +196,8 @@ impl Listing {
         chain.rules.push(rule);
         if foreign {
             self.foreign.push((at, place));
+        } else if !entry.get("expr").is_some_and(|expr| native::is_of_iptables(expr.entries().0)) {
+            self.native.push((at, place));
         }
         self.maps.extend(map.map(|name| (at, place, name)));
     }
@@ -218,6 +224,21 @@ impl Listing {
         let undecided = |rule: &Rule| rule.branches.is_empty() && rule.verdict.target.as_deref() == Some("vmap");
         self.ruleset.jumps_unknown |= self.ruleset.chains.iter().flat_map(|chain| &chain.rules).any(undecided);
         mark_iptables(&mut self.ruleset);
+    }
+
+    /// Puts the rules that are nft's own in the place of what iptables says of them.
+    pub(super) fn keep_native(&self, saved: &mut Ruleset) {
+        for (at, place) in &self.native {
+            let Some(chain) = self.ruleset.chains.get(*at) else { continue };
+            let same = |other: &&mut Chain| {
+                (&other.family, &other.table, &other.name) == (&chain.family, &chain.table, &chain.name)
+                    && other.rules.len() == chain.rules.len()
+            };
+            let theirs = saved.chains.iter_mut().find(same).and_then(|other| other.rules.get_mut(*place));
+            if let (Some(theirs), Some(ours)) = (theirs, chain.rules.get(*place)) {
+                theirs.clone_from(ours);
+            }
+        }
     }
 
     /// Rules that have parts of iptables' own.
