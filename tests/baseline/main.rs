@@ -128,7 +128,12 @@ fn the_table_in_the_documentation_is_that_of_the_checks() {
         .to_owned();
     for (name, text) in files("packaging/baseline") {
         let about = text.lines().next().unwrap().trim_start_matches("# ");
-        write!(table, "\n## {}\n\n{about}\n\n| id | severity | holds if all is well | CIS |\n|---|---|---|---|\n", name.trim_end_matches(".toml")).unwrap();
+        write!(
+            table,
+            "\n## {}\n\n{about}\n\n| id | severity | holds if all is well | CIS |\n|---|---|---|---|\n",
+            name.trim_end_matches(".toml")
+        )
+        .unwrap();
         for check in toml::from_str::<Checks>(&text).unwrap().check {
             let cis = check.cis.unwrap_or_default();
             writeln!(table, "| `{}` | {} | {} | {cis} |", check.id, check.severity, check.title).unwrap();
