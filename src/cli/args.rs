@@ -43,6 +43,8 @@ pub enum Command {
     Check(super::check::CheckArgs),
     /// Print what a collector sees, without a hub.
     Collect(super::collect::Collect),
+    /// Check how this machine, or an image, is set up, and say what to do about each fault.
+    Baseline(super::baseline::BaselineArgs),
     /// Run the loopback IoT Hub alone: JSON lines out, commands in.
     #[cfg(feature = "lab")]
     Lab(super::lab::LabArgs),
@@ -65,6 +67,7 @@ impl Command {
             Self::Status => super::status::run(global),
             Self::Check(args) => super::check::run(args, global),
             Self::Collect(collect) => collect.run(global),
+            Self::Baseline(args) => super::baseline::run(args, global),
             #[cfg(feature = "lab")]
             Self::Lab(args) => args.run(),
             Self::Version => super::version::run(global),

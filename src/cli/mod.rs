@@ -1,6 +1,7 @@
 //! Floor 5: the command line. One table of arguments; each command has a file of its own.
 
 mod args;
+mod baseline;
 pub mod check;
 mod collect;
 mod doctor;
