@@ -25,15 +25,12 @@ pub(super) fn matches(machine: &Machine, hash: &str, password: &str) -> Option<b
     if !matches!((kind, digest.len()), ("5", 43) | ("6", 86)) || !machine.may_try() {
         return None;
     }
-    let made = match kind {
-        "5" => {
-            let made = Zeroizing::new(sha_crypt::sha256_crypt(password.as_bytes(), salt.as_bytes(), params));
-            letters(&*made, 10, 2)
-        }
-        _ => {
-            let made = Zeroizing::new(sha_crypt::sha512_crypt(password.as_bytes(), salt.as_bytes(), params));
-            letters(&*made, 21, 1)
-        }
+    let made = if kind == "5" {
+        let made = Zeroizing::new(sha_crypt::sha256_crypt(password.as_bytes(), salt.as_bytes(), params));
+        letters(&*made, 10, 2)
+    } else {
+        let made = Zeroizing::new(sha_crypt::sha512_crypt(password.as_bytes(), salt.as_bytes(), params));
+        letters(&*made, 21, 1)
     };
     Some(*made == *digest)
 }
