@@ -252,24 +252,25 @@ impl Listing {
         chains.into_iter().any(|chain| chain.backend == Backend::IptablesNft && chain.family == family)
     }
 
-    /// Takes the chains of iptables from what iptables says of the same tables, each whole, where both have as many rules.
+    /// Takes those rules from what iptables says of the same tables, chain by chain, where both have as many rules.
     pub(super) fn translate(&mut self, saved: Ruleset) {
-        let mut by_name: HashMap<Name, Vec<Rule>> = HashMap::new();
+        let mut by_name: HashMap<Name, Vec<Option<Rule>>> = HashMap::new();
         for chain in saved.chains.into_iter().filter(|chain| chain.left_out == 0) {
-            by_name.insert((chain.family, chain.table, chain.name), chain.rules);
+            let rules = chain.rules.into_iter().map(Some).collect();
+            by_name.insert((chain.family, chain.table, chain.name), rules);
         }
-        let mut taken = HashSet::new();
-        for (at, chain) in self.ruleset.chains.iter_mut().enumerate() {
+        self.foreign.retain(|(at, place)| {
+            let Some(chain) = self.ruleset.chains.get_mut(*at) else { return true };
             let name = (chain.family.clone(), chain.table.clone(), chain.name.clone());
-            if chain.backend == Backend::IptablesNft
-                && chain.left_out == 0
-                && let Some(rules) = by_name.remove(&name).filter(|rules| rules.len() == chain.rules.len())
-            {
-                chain.rules = rules;
-                taken.insert(at);
+            let saved = by_name.get_mut(&name).filter(|rules| rules.len() == chain.rules.len() + chain.left_out);
+            let ours = chain.rules.get_mut(*place);
+            let theirs = saved.and_then(|rules| rules.get_mut(*place)).and_then(Option::take);
+            if let (Some(ours), Some(theirs)) = (ours, theirs) {
+                *ours = theirs;
+                return false;
             }
-        }
-        self.foreign.retain(|(at, _)| !taken.contains(at));
+            true
+        });
     }
 
     /// Marks the chains that nft's text says are dormant.
