@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use twinward::sys::capabilities::effective;
 use twinward::sys::procfs::{Stat, hides, parse_user, socket_inode};
 use twinward::sys::sockets::{BoundSocket, Transport};
-use twinward::sys::{passwd, procnet};
+use twinward::sys::{authorized_keys, group, net_namespaces, passwd, procnet, shadow};
 
 fuzz_target!(|data: &[u8]| {
     let Some((which, bytes)) = data.split_first() else { return };
@@ -75,6 +75,12 @@ fn line(socket: &BoundSocket) -> String {
 }
 
 fn users(text: &str) {
+    for group in group::groups(text) {
+        assert!(text.contains(group.name) && group.members().all(|name| text.contains(name)));
+    }
+    let hashes = shadow::parse(text.as_bytes());
+    assert!(hashes.len() <= text.split('\n').count());
+    let _ = text.lines().filter(|line| authorized_keys::is_key(line)).count();
     let (names, ids) = passwd::parse(text);
     assert!(names.len().max(ids.len()) <= text.lines().count());
     for (uid, name) in &names {
@@ -94,6 +100,9 @@ fn mounts(text: &str) {
 }
 
 fn link(text: &str) {
+    if let Some(inode) = net_namespaces::parse(text) {
+        assert_eq!(net_namespaces::parse(&format!("net:[{inode}]")), Some(inode));
+    }
     if let Some(inode) = socket_inode(text) {
         assert_eq!(socket_inode(&format!("socket:[{inode}]")), Some(inode));
         assert!(text.starts_with("socket:["));

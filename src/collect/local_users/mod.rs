@@ -160,7 +160,7 @@ impl Sight<'_> {
     fn password(&mut self, user: &User<'_>) -> (&'static str, Option<shadow::Entry>) {
         let Account { name, password, .. } = user.account;
         let (state, entry) = match (&self.shadow, password) {
-            // The name service shows no passwords.
+            // The name service says `x` or `*`, whatever the directory has.
             _ if user.elsewhere => return ("unknown", None),
             (Ok(entries), Password::Elsewhere) => {
                 let entry = entries.get(name).copied();

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use crate::sys::clock::Clock;
 use crate::sys::host::Host;
 use crate::sys::programs::{self, Limits, Program, ProgramError};
@@ -12,8 +14,8 @@ const LIMITS: Limits = Limits { time: Duration::from_secs(5), output: 1 << 20 };
 /// What it said, in the form of the files.
 #[derive(Default)]
 pub(super) struct Told {
-    /// As `/etc/passwd`.
-    pub(super) accounts: String,
+    /// As `/etc/passwd`; wiped when dropped, as old directories give the hashes.
+    pub(super) accounts: Zeroizing<String>,
     /// As `/etc/group`.
     pub(super) groups: String,
 }
@@ -22,11 +24,12 @@ pub(super) struct Told {
 pub(super) fn ask(host: &Host, clock: &dyn Clock, missing: &mut Vec<String>) -> Told {
     let list = |words| {
         let output = programs::run(host, clock, Program::Getent, words, LIMITS)?;
-        Ok::<_, ProgramError>(String::from_utf8_lossy(&output).into_owned())
+        let text = String::from_utf8(output).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
+        Ok::<_, ProgramError>(text)
     };
     let mut told = Told::default();
     let answer = list(&["passwd"]).and_then(|accounts| {
-        told.accounts = accounts;
+        told.accounts = Zeroizing::new(accounts);
         told.groups = list(&["group"])?;
         Ok(())
     });

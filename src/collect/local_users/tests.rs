@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::sys::clock::ManualClock;
 use crate::sys::files::{private_directory, write_atomic};
@@ -134,4 +136,25 @@ fn days_are_dates() {
     assert_eq!(date(0).as_deref(), Some("1970-01-01"));
     assert_eq!(date(20_000).as_deref(), Some("2024-10-04"));
     assert_eq!(date(u32::MAX), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_files_make_whole_items(
+        passwd in prop::collection::vec("[a-c;+]{0,2}:[x$!*]{0,2}:[0-2]{0,2}:[0-2]{0,1}::/[a-c/.]{0,4}:", 0..8),
+        group in prop::collection::vec("[a-c;]{0,2}:x:[0-2]{0,1}:[a-c,]{0,5}", 0..8),
+        shadow in "([a-c]{1,2}:[!*$]{0,2}:[0-9-]{0,12}:[0-9]{0,3}:[0-9]{0,12}:::[0-9]{0,12}:\n){0,4}\\PC{0,40}",
+    ) {
+        let (passwd, group) = (passwd.join("\n"), group.join("\n"));
+        let (users, _) =
+            Machine::new(&[("etc/passwd", &passwd), ("etc/group", &group), ("etc/shadow", &shadow)]).collect();
+        for user in users {
+            prop_assert!(!user.group_ids.is_empty() && !user.group_names.is_empty(), "{user:?}");
+            prop_assert_eq!(user.group_ids.split(';').count(), user.group_names.split(';').count());
+            prop_assert!(!user.extra_details.values().any(String::is_empty), "{user:?}");
+            prop_assert!(!user.extra_details["Password"].contains(['$', '!', '*']));
+        }
+    }
 }
