@@ -3,9 +3,9 @@
 
 use std::collections::VecDeque;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::host::Host;
+use super::host::{FileFacts, FileKind, Host};
 use super::text_file::{Unreadable, present};
 
 /// More names than a directory on a board has; the rest is not looked at.
@@ -22,7 +22,8 @@ pub struct Paths {
     pub cut: bool,
 }
 
-/// Everything that exists and fits an absolute pattern. A link that leads nowhere does not exist.
+/// Everything that exists and fits an absolute pattern. A link that leads nowhere does not exist, nor does one from
+/// outside of `/dev` to a device: so units, rules and settings are masked, with a link to `/dev/null`.
 ///
 /// # Errors
 /// A directory that cannot be read.
@@ -36,7 +37,7 @@ pub fn expand(host: &Host, pattern: &str, limit: usize) -> Result<Paths, Unreada
             at += 1;
         }
         let Some(component) = components.get(at) else {
-            if present(&path, host.facts(&path))?.is_some() {
+            if present(&path, host.facts(&path))?.is_some_and(|facts| !is_mask(host, &path, facts)) {
                 if found.paths.len() == limit {
                     found.cut = true;
                     break;
@@ -58,6 +59,12 @@ pub fn expand(host: &Host, pattern: &str, limit: usize) -> Result<Paths, Unreada
     }
     found.paths.sort_unstable();
     Ok(found)
+}
+
+fn is_mask(host: &Host, path: &Path, facts: FileFacts) -> bool {
+    facts.kind == FileKind::Device
+        && !path.starts_with("/dev")
+        && host.link_facts(path).is_ok_and(|own| own.kind == FileKind::Link)
 }
 
 /// Whether a name fits a pattern.
@@ -111,6 +118,17 @@ mod tests {
         ] {
             assert_eq!(fits(pattern.as_bytes(), name.as_bytes()), fit, "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn masks_do_not_exist() {
+        let root = tempfile::tempdir().unwrap();
+        symlink("/dev/null", root.path().join("masked.service")).unwrap();
+        symlink("masked.service", root.path().join("alias.service")).unwrap();
+        write_atomic(&root.path().join("plain.service"), b"", 0o644).unwrap();
+        let found = expand(&Host::system(), &format!("{}/*.service", root.path().display()), 9).unwrap();
+        assert_eq!(found.paths, [root.path().join("plain.service")]);
+        assert_eq!(expand(&Host::system(), "/dev/nul*", 9).unwrap().paths, [Path::new("/dev/null")]);
     }
 
     #[test]

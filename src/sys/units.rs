@@ -1,7 +1,7 @@
 //! Which services are started at boot, as the files of the init systems have it; nothing is asked of a running one.
 //!
-//! systemd: a link with the unit's name in a directory `*.wants`, `*.requires` or `*.upholds` beside the units, unless
-//! the unit is masked (a link to `/dev/null`, or an empty file). Others: links `S??NAME` in `/etc/rc?.d` and `/etc/rc.d`,
+//! systemd: a link with the unit's name in a directory `*.wants`, `*.requires` or `*.upholds` beside the units, or among
+//! what generators made at this start (a sign-in on each serial console of the kernel, for example), unless the unit is masked (a link to `/dev/null`, or an empty file). Others: links `S??NAME` in `/etc/rc?.d` and `/etc/rc.d`,
 //! files `S??NAME` in `/etc/init.d` (BusyBox), names in `/etc/runlevels/*` (OpenRC), and lines of `/etc/inetd.conf`.
 
 use std::collections::BTreeSet;
@@ -11,9 +11,10 @@ use super::host::{FileKind, Host};
 use super::text_file::{self, TEXT_LIMIT, Unreadable};
 
 /// The earlier ones count more (`systemd.unit(5)`).
-const UNITS: [&str; 6] = [
+const UNITS: [&str; 7] = [
     "/etc/systemd/system",
     "/run/systemd/system",
+    "/run/systemd/generator",
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
@@ -56,11 +57,13 @@ impl Units {
         Ok(units)
     }
 
-    /// Whether a unit, such as `telnet.socket`, is started at boot.
+    /// Whether a unit, such as `telnet.socket`, is started at boot. A plain name is that of a service: systemd takes its
+    /// start links only if it has no unit, and no mask, for it.
     ///
     /// # Errors
     /// A link cannot be read.
     pub fn enabled(&self, host: &Host, unit: &str) -> Result<bool, Unreadable> {
+        let unit = &if unit.contains('.') { unit.to_owned() } else { format!("{unit}.service") };
         let mut known = false;
         for directory in UNITS {
             let path = format!("{directory}/{unit}");
@@ -144,7 +147,14 @@ mod tests {
             }
         }
         link("etc/systemd/system/avahi.service", "/dev/null");
+        put("lib/systemd/system/serial-getty@.service", "[Unit]\n");
+        for line in ["ttyS0", "ttyS1"] {
+            let wants = format!("run/systemd/generator/getty.target.wants/serial-getty@{line}.service");
+            link(&wants, "/lib/systemd/system/serial-getty@.service");
+        }
+        link("etc/systemd/system/serial-getty@ttyS1.service", "/dev/null");
         link("etc/systemd/system/multi-user.target.wants/gone.service", "/lib/systemd/system/gone.service");
+        link("etc/rc3.d/S01avahi", "../init.d/avahi");
         link("etc/rc3.d/S01old", "../init.d/old");
         link("etc/rc3.d/S01idle", "../init.d/idle");
         put("etc/init.d/S50dropbear", "");
@@ -155,10 +165,27 @@ mod tests {
         );
         let units = Units::read(&host).unwrap();
         let on = |name| units.enabled(&host, name).unwrap();
-        for name in ["telnet.socket", "ssh.service", "old.service", "dropbear.service", "sshd", "in.telnetd"] {
+        for name in [
+            "telnet.socket",
+            "ssh.service",
+            "old.service",
+            "dropbear.service",
+            "sshd",
+            "in.telnetd",
+            "serial-getty@ttyS0.service",
+        ] {
             assert!(on(name), "{name}");
         }
-        for name in ["idle.service", "avahi.service", "gone.service", "ftp.service", "none.timer"] {
+        for name in [
+            "idle.service",
+            "idle",
+            "avahi.service",
+            "avahi",
+            "gone.service",
+            "ftp.service",
+            "none.timer",
+            "serial-getty@ttyS1.service",
+        ] {
             assert!(!on(name), "{name}");
         }
     }

@@ -1,8 +1,22 @@
 //! The checks that come with the program, in the order in which they are made.
 
 /// Files of `packaging/baseline`, with their text.
-pub(super) const BUILT_IN: &[(&str, &str)] =
-    &[("accounts.toml", include_str!("../../../packaging/baseline/accounts.toml"))];
+pub(super) const BUILT_IN: &[(&str, &str)] = &[
+    ("accounts.toml", include_str!("../../../packaging/baseline/accounts.toml")),
+    ("auth.toml", include_str!("../../../packaging/baseline/auth.toml")),
+    ("ssh.toml", include_str!("../../../packaging/baseline/ssh.toml")),
+    ("files.toml", include_str!("../../../packaging/baseline/files.toml")),
+    ("secrets.toml", include_str!("../../../packaging/baseline/secrets.toml")),
+    ("boot.toml", include_str!("../../../packaging/baseline/boot.toml")),
+    ("board.toml", include_str!("../../../packaging/baseline/board.toml")),
+    ("services.toml", include_str!("../../../packaging/baseline/services.toml")),
+    ("ports.toml", include_str!("../../../packaging/baseline/ports.toml")),
+    ("network.toml", include_str!("../../../packaging/baseline/network.toml")),
+    ("kernel.toml", include_str!("../../../packaging/baseline/kernel.toml")),
+    ("filesystem.toml", include_str!("../../../packaging/baseline/filesystem.toml")),
+    ("packages.toml", include_str!("../../../packaging/baseline/packages.toml")),
+    ("logging.toml", include_str!("../../../packaging/baseline/logging.toml")),
+];
 
 #[cfg(test)]
 mod tests {

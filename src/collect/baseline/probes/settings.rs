@@ -11,6 +11,7 @@ use super::super::compare::{Comparison, has};
 use super::super::machine::{Cannot, Machine};
 use super::super::verdict::Verdict;
 use crate::sys::glob;
+use crate::sys::host::FileKind;
 use crate::sys::text_file::{self, TEXT_LIMIT};
 
 /// More files than a directory of settings has.
@@ -53,14 +54,24 @@ fn paths(machine: &Machine, patterns: &[Box<str>]) -> Result<Vec<PathBuf>, Canno
         if found.cut {
             return Err(Cannot(format!("more than {FILES} files fit {pattern}")));
         }
-        paths.extend(found.paths);
+        // Whoever names one file means that file; a directory among many is none of the files that are meant.
+        let one = !pattern.contains('*');
+        let is_file = |path: &PathBuf| machine.host.facts(path).is_ok_and(|facts| facts.kind == FileKind::File);
+        paths.extend(found.paths.into_iter().filter(|path| one || is_file(path)));
     }
     Ok(paths)
 }
 
-/// The lines that are no comments, without blanks around.
+/// The lines that are no comments, without blanks around. `//` begins one only before a blank: it begins the name of a
+/// share in `/etc/fstab` too.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', ';']))
+    let comment = |line: &str| line.starts_with(['#', ';']) || line.starts_with("// ") || line == "//";
+    text.lines().map(str::trim).filter(move |line| !line.is_empty() && !comment(line))
+}
+
+/// With one blank in place of several blanks and tabs.
+fn single_spaced(line: &str) -> String {
+    line.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The value of the setting in a text.
@@ -118,7 +129,7 @@ pub(super) fn text(machine: &Machine, probe: &TextProbe) -> Result<Verdict, Cann
     for path in paths {
         let Some(text) = text_file::read(machine.host, &path, TEXT_LIMIT)? else { continue };
         read = true;
-        if lines(&text).any(|line| has(line, &probe.part, probe.exact)) {
+        if lines(&text).any(|line| has(&single_spaced(line), &probe.part, probe.exact)) {
             return Ok(Verdict::of(probe.wanted, || {
                 format!("a line of {} has \"{}\" in it, expected none", path.display(), probe.part)
             }));
@@ -160,6 +171,13 @@ mod tests {
         ] {
             assert_eq!(value_of(line, "UMASK", blank).as_deref(), value, "{line}");
         }
+    }
+
+    #[test]
+    fn comments_are_no_lines_and_blanks_are_one() {
+        let text = "# a\n ; b\n// c\n//\n//server/share /mnt\n\n\t* hard\t  core 0 \n";
+        let found: Vec<String> = lines(text).map(single_spaced).collect();
+        assert_eq!(found, ["//server/share /mnt", "* hard core 0"]);
     }
 
     #[test]
