@@ -57,11 +57,13 @@ impl Units {
         Ok(units)
     }
 
-    /// Whether a unit, such as `telnet.socket`, is started at boot.
+    /// Whether a unit, such as `telnet.socket`, is started at boot. A plain name is that of a service: systemd takes its
+    /// start links only if it has no unit, and no mask, for it.
     ///
     /// # Errors
     /// A link cannot be read.
     pub fn enabled(&self, host: &Host, unit: &str) -> Result<bool, Unreadable> {
+        let unit = &if unit.contains('.') { unit.to_owned() } else { format!("{unit}.service") };
         let mut known = false;
         for directory in UNITS {
             let path = format!("{directory}/{unit}");
@@ -152,6 +154,7 @@ mod tests {
         }
         link("etc/systemd/system/serial-getty@ttyS1.service", "/dev/null");
         link("etc/systemd/system/multi-user.target.wants/gone.service", "/lib/systemd/system/gone.service");
+        link("etc/rc3.d/S01avahi", "../init.d/avahi");
         link("etc/rc3.d/S01old", "../init.d/old");
         link("etc/rc3.d/S01idle", "../init.d/idle");
         put("etc/init.d/S50dropbear", "");
@@ -173,9 +176,16 @@ mod tests {
         ] {
             assert!(on(name), "{name}");
         }
-        for name in
-            ["idle.service", "avahi.service", "gone.service", "ftp.service", "none.timer", "serial-getty@ttyS1.service"]
-        {
+        for name in [
+            "idle.service",
+            "idle",
+            "avahi.service",
+            "avahi",
+            "gone.service",
+            "ftp.service",
+            "none.timer",
+            "serial-getty@ttyS1.service",
+        ] {
             assert!(!on(name), "{name}");
         }
     }
