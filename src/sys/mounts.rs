@@ -126,7 +126,7 @@ pub fn mounted_at(table: &[u8], point: &Path) -> Option<Mounted> {
         let options = options.map(|option| String::from_utf8_lossy(option).into_owned()).collect();
         Some(Mounted { point: mount.point, kind: mount.kind, options })
     };
-    table.split(|byte| *byte == b'\n').filter_map(line).last()
+    table.split(|byte| *byte == b'\n').filter_map(line).next_back()
 }
 
 /// What `fstab(5)` mounts on `point` at the start: `device point kind options …`, apart by blanks, with the same octal
@@ -145,7 +145,7 @@ pub fn planned_at(fstab: &[u8], point: &Path) -> Option<Mounted> {
             options: texts(options),
         })
     };
-    fstab.split(|byte| *byte == b'\n').filter_map(line).last()
+    fstab.split(|byte| *byte == b'\n').filter_map(line).next_back()
 }
 
 fn text(field: &[u8]) -> Option<&str> {

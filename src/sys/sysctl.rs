@@ -82,7 +82,7 @@ pub fn set_in(text: &str, name: &str) -> Option<String> {
         let same = key == wanted || (key.contains('*') && same_components(&key, &wanted));
         same.then(|| value.split_ascii_whitespace().collect::<Vec<_>>().join(" "))
     };
-    text.lines().filter_map(line).last()
+    text.lines().filter_map(line).next_back()
 }
 
 fn same_components(pattern: &str, name: &str) -> bool {

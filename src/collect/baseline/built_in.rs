@@ -21,6 +21,7 @@ pub(super) const BUILT_IN: &[(&str, &str)] = &[
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::path::Path;
 
     use super::super::parse;
     use super::*;
@@ -31,10 +32,13 @@ mod tests {
         let files =
             std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let listed: BTreeSet<String> = BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).collect();
-        assert_eq!(files.filter(|name| name.ends_with(".toml")).collect::<BTreeSet<_>>(), listed);
+        assert_eq!(
+            files.filter(|name| Path::new(name).extension().is_some_and(|end| end == "toml")).collect::<BTreeSet<_>>(),
+            listed
+        );
         let mut taken = BTreeSet::new();
         for (name, text) in BUILT_IN {
-            let parsed = parse::parse(name, text.as_bytes(), false, &mut taken);
+            let parsed = parse(name, text.as_bytes(), false, &mut taken);
             let problems: Vec<String> = parsed.problems.iter().map(ToString::to_string).collect();
             assert!(problems.is_empty(), "{}", problems.join("\n"));
             assert!(!parsed.checks.is_empty(), "{name}");

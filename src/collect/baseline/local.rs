@@ -60,7 +60,6 @@ pub(super) fn read(host: &Host, wanted: &BaselineCustomChecks) -> Local {
             }
         };
         let checks = match &chosen {
-            Chosen::None => false,
             Chosen::All => true,
             Chosen::One { name: one, hash } if *one == name => {
                 let found = hex(&Sha256::digest(&bytes));
@@ -73,7 +72,7 @@ pub(super) fn read(host: &Host, wanted: &BaselineCustomChecks) -> Local {
                 }
                 true
             }
-            Chosen::One { .. } => false,
+            Chosen::None | Chosen::One { .. } => false,
         };
         let mut parsed = parse::parse(&name, &bytes, true, &mut taken);
         if !checks {
@@ -108,11 +107,7 @@ fn choose(wanted: &BaselineCustomChecks) -> Result<Chosen, String> {
         (None, Some(_)) => Err("baselineCustomChecksFileHash is given without baselineCustomChecksFilePath".to_owned()),
         (Some(path), Some(hash)) => {
             let name = path.strip_prefix(DIRECTORY).and_then(|rest| rest.strip_prefix('/')).unwrap_or(&path);
-            if name.contains('/')
-                || name.starts_with('.')
-                || !name.ends_with(".toml")
-                || name.contains(char::is_control)
-            {
+            if name.contains('/') || name.starts_with('.') || !is_toml(name) || name.contains(char::is_control) {
                 return Err(format!(
                     "baselineCustomChecksFilePath is \"{}\": expected the name of a .toml file directly in {DIRECTORY}",
                     clipped(&path, 100)
@@ -121,6 +116,11 @@ fn choose(wanted: &BaselineCustomChecks) -> Result<Chosen, String> {
             Ok(Chosen::One { name: name.to_owned(), hash })
         }
     }
+}
+
+/// Whether it is the name of a file of checks.
+fn is_toml(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|end| end == "toml")
 }
 
 fn names(host: &Host) -> Result<Vec<String>, String> {
@@ -132,7 +132,7 @@ fn names(host: &Host) -> Result<Vec<String>, String> {
         Some(facts) => trusted(DIRECTORY, facts, FileKind::Directory)?,
     }
     let names = text_file::names(host, path, NAMES).map_err(|error| error.to_string())?;
-    Ok(names.into_iter().filter(|name| name.ends_with(".toml") && !name.starts_with('.')).collect())
+    Ok(names.into_iter().filter(|name| is_toml(name) && !name.starts_with('.')).collect())
 }
 
 fn trusted(path: &str, facts: FileFacts, kind: FileKind) -> Result<(), String> {

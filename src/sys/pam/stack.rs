@@ -76,9 +76,8 @@ pub fn lets_in(rules: &[Rule], known: bool) -> bool {
 }
 
 fn mark(reached: &mut [[bool; 3]], at: usize, state: State) {
-    if let Some(states) = reached.get_mut(at) {
-        let place = states.iter_mut().zip(STATES).find(|(_, of)| *of == state);
-        place.into_iter().for_each(|(here, _)| *here = true);
+    if let Some(here) = reached.get_mut(at).and_then(|states| states.get_mut(state as usize)) {
+        *here = true;
     }
 }
 
@@ -109,9 +108,8 @@ fn step(rules: &[Rule], at: usize, rule: &Rule, answer: Answer, known: bool, sta
     };
     match action {
         Action::Ignore => (at + 1, state),
-        Action::Ok => (at + 1, counted),
         Action::Done if counted == State::Success => (end_of_part(rules, at), counted),
-        Action::Done => (at + 1, counted),
+        Action::Ok | Action::Done => (at + 1, counted),
         Action::Bad => (at + 1, State::Failure),
         Action::Die => (end_of_part(rules, at), State::Failure),
         Action::Reset => (at + 1, State::Nothing),

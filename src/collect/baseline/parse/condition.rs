@@ -149,6 +149,7 @@ fn probe(fields: &mut Fields, one: &str) -> Option<Probe> {
 }
 
 fn file(fields: &mut Fields) -> Option<FileProbe> {
+    let about = ["exists", "mode", "owner", "group", "kind"].iter().any(|key| fields.has(key));
     let probe = FileProbe {
         exists: fields.flag("exists"),
         mode: fields.mode("mode"),
@@ -158,8 +159,7 @@ fn file(fields: &mut Fields) -> Option<FileProbe> {
         private_keys: fields.optional_word("content", &["private-key"]).is_some(),
         path: path(fields, "file", true)?,
     };
-    let about = probe.mode.is_some() || probe.directory.is_some() || !probe.owner.is_empty() || !probe.group.is_empty();
-    if !about && probe.exists.is_none() {
+    if !about {
         fields.place.problem("expected at least one of exists, mode, owner, group, kind");
     }
     Some(probe)

@@ -131,7 +131,7 @@ impl Fields<'_> {
 
     /// One of some words.
     pub(super) fn optional_word(&mut self, key: &'static str, words: &[&'static str]) -> Option<&'static str> {
-        let given = self.optional_text(key, 256)?;
+        let given = self.value(key)?;
         self.known(key, &given, words)
     }
 

@@ -25,15 +25,12 @@ pub(super) fn matches(machine: &Machine, hash: &str, password: &str) -> Option<b
     if !matches!((kind, digest.len()), ("5", 43) | ("6", 86)) || !machine.may_try() {
         return None;
     }
-    let made = match kind {
-        "5" => {
-            let made = Zeroizing::new(sha_crypt::sha256_crypt(password.as_bytes(), salt.as_bytes(), params));
-            letters(&*made, 10, 2)
-        }
-        _ => {
-            let made = Zeroizing::new(sha_crypt::sha512_crypt(password.as_bytes(), salt.as_bytes(), params));
-            letters(&*made, 21, 1)
-        }
+    let made = if kind == "5" {
+        let made = Zeroizing::new(sha_crypt::sha256_crypt(password.as_bytes(), salt.as_bytes(), params));
+        letters(&*made, 10, 2)
+    } else {
+        let made = Zeroizing::new(sha_crypt::sha512_crypt(password.as_bytes(), salt.as_bytes(), params));
+        letters(&*made, 21, 1)
     };
     Some(*made == *digest)
 }
@@ -65,7 +62,7 @@ fn push(text: &mut String, mut bits: u32, letters: usize) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -74,6 +71,12 @@ mod tests {
     const SHA256: &str = "$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5";
     const SHA512: &str =
         "$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1";
+
+    /// What follows `$5$rounds=1000$saltstring$` in the hash of a password.
+    pub(in super::super) fn digest(password: &str) -> String {
+        let made = sha_crypt::sha256_crypt(password.as_bytes(), b"saltstring", Params::new(1000).unwrap());
+        letters(&made, 10, 2).to_string()
+    }
 
     #[test]
     fn published_hashes_are_verified() {
