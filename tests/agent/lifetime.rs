@@ -124,9 +124,7 @@ async fn an_interrupt_ends_it_as_well() {
 
 #[tokio::test]
 async fn the_control_socket_answers_and_flushes() {
-    // Nothing would be sent for an hour.
-    let mut hub =
-        Hub::with(json!({"highPriorityMessageFrequency": "PT1H", "lowPriorityMessageFrequency": "PT1H"})).await;
+    let mut hub = Hub::quiet().await;
     let agent = Place::new(&hub).start();
     agent.linked().await;
     hub.taken(1).await;

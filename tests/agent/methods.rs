@@ -16,8 +16,7 @@ async fn call(hub: &Hub, name: &str, payload: &Value) -> (i64, Value) {
 
 /// A hub at which nothing leaves by itself for an hour, and an agent.
 async fn quiet() -> (Hub, Agent) {
-    let slow = json!({"highPriorityMessageFrequency": "PT1H", "lowPriorityMessageFrequency": "PT1H"});
-    let mut hub = Hub::with(slow).await;
+    let mut hub = Hub::quiet().await;
     let agent = Place::new(&hub).start();
     agent.linked().await;
     hub.taken(1).await;

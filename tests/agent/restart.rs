@@ -176,9 +176,7 @@ async fn a_stop_that_a_dead_hub_holds_up_ends_in_time_and_keeps_everything() {
 
 #[tokio::test]
 async fn a_problem_of_the_twin_is_told_though_the_power_went_before_its_event_was_stored() {
-    // Nothing leaves by itself.
-    let mut hub =
-        Hub::with(json!({"highPriorityMessageFrequency": "PT1H", "lowPriorityMessageFrequency": "PT1H"})).await;
+    let mut hub = Hub::quiet().await;
     let mut agent = Place::new(&hub).start();
     agent.linked().await;
     hub.taken(1).await;

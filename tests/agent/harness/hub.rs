@@ -66,6 +66,17 @@ impl Hub {
         Self::from(LabOptions::default(), more).await
     }
 
+    /// The same, where nothing leaves by itself for an hour: neither in time nor because a message is full, as what the
+    /// agent finds before its first twin would fill one of the small ones.
+    pub async fn quiet() -> Self {
+        Self::with(json!({
+            "highPriorityMessageFrequency": "PT1H",
+            "lowPriorityMessageFrequency": "PT1H",
+            "maxMessageSizeInBytes": 204_800,
+        }))
+        .await
+    }
+
     /// The same with options; their desired section does not count.
     pub async fn from(options: LabOptions, more: Value) -> Self {
         let mut desired = default_desired();
