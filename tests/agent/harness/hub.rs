@@ -21,7 +21,7 @@ const IDLE: [&str; 12] = [
     "aggregationIntervalProcessCreate",
     "eventPriorityFirewallConfiguration",
     "eventPriorityConnectedHardware",
-    "eventPriorityOSBaseline",
+    "aggregationEnabledProcessCreate",
     "eventPriorityDiagnostic",
     "aggregationIntervalConnectionCreate",
     "aggregationIntervalProcessTerminate",
