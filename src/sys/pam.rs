@@ -56,6 +56,8 @@ pub enum Action {
 pub struct Control {
     /// The module is content.
     pub success: Action,
+    /// The module has nothing to say.
+    pub nothing: Action,
     /// The password is wrong.
     pub wrong: Action,
     /// Nobody has this name.
@@ -146,7 +148,7 @@ fn fields(line: &str) -> Option<(&str, &str, String, Vec<String>)> {
 
 fn control_of(text: &str) -> Control {
     use Action::{Bad, Die, Done, Ignore, Ok};
-    let all = |success, failure| Control { success, wrong: failure, unknown: failure };
+    let all = |success, failure| Control { success, nothing: Ignore, wrong: failure, unknown: failure };
     match text {
         "required" => all(Ok, Bad),
         "requisite" => all(Ok, Die),
@@ -169,6 +171,7 @@ fn control_of(text: &str) -> Control {
             };
             Control {
                 success: of(&["success", "default"]),
+                nothing: of(&["ignore", "default"]),
                 wrong: of(&["auth_err", "default"]),
                 unknown: of(&["user_unknown", "default"]),
             }

@@ -91,6 +91,15 @@ impl Report {
 /// Makes the checks that came with the program, and those of `/etc/twinward/baseline.d` that are wanted. Results for
 /// which `keep` says no are only counted.
 pub fn run(host: &Host, custom: &BaselineCustomChecks, keep: impl Fn(Outcome) -> bool) -> Report {
+    run_all(host, built_in::BUILT_IN, custom, keep)
+}
+
+fn run_all(
+    host: &Host,
+    built_in: &[(&str, &str)],
+    custom: &BaselineCustomChecks,
+    keep: impl Fn(Outcome) -> bool,
+) -> Report {
     let machine = Machine::new(host);
     let mut report = Report::default();
     let local = local::read(host, custom);
@@ -102,7 +111,7 @@ pub fn run(host: &Host, custom: &BaselineCustomChecks, keep: impl Fn(Outcome) ->
         own.push((name, parsed.checks));
     }
     // One file after the other, so that never more than one is in memory.
-    for (_, text) in built_in::BUILT_IN {
+    for (_, text) in built_in {
         for check in parse(SOURCE_BUILT_IN, text.as_bytes(), false, &mut taken).checks {
             report.add(judge(&machine, check, SOURCE_BUILT_IN, &skips), &keep);
         }
@@ -185,8 +194,16 @@ fn made(machine: &Machine, check: &Check) -> (Outcome, String) {
 }
 
 pub(super) fn collect(host: &Host, custom: &BaselineCustomChecks) -> Found {
+    found(run(host, custom, told))
+}
+
+/// What the event tells.
+fn told(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Failed | Outcome::Unknown)
+}
+
+fn found(report: Report) -> Found {
     const NAMED: usize = 3;
-    let report = run(host, custom, |outcome| matches!(outcome, Outcome::Failed | Outcome::Unknown));
     let mut missing = Vec::new();
     let mut unknown = report.results.iter().filter(|judged| judged.outcome == Outcome::Unknown);
     if let Some(first) = unknown.next() {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::*;
 use crate::collect::snapshot::{SnapshotContext, take};
 use crate::model::event::EventName;
-use crate::model::health::HealthState;
 use crate::sys::clock::ManualClock;
 use crate::sys::files::write_atomic;
 
@@ -54,7 +53,7 @@ severity = "warning"
 expect = [{ file = "/marker", exists = true }]
 
 [[skip]]
-id = "file-shadow"
+id = "file-shadow-mode"
 reason = "not here"
 "#;
 
@@ -64,38 +63,65 @@ fn put(root: &Path, path: &str, text: &str) {
     write_atomic(&path, text.as_bytes(), 0o644).unwrap();
 }
 
-fn context(root: &Path) -> SnapshotContext {
-    let clock = Arc::new(ManualClock::new("2026-07-01T09:30:00Z".parse().unwrap()));
-    SnapshotContext::plain(Host::captured(root, BTreeMap::new()), clock)
-}
+/// Stands for those that come with the program.
+const BUILT_IN: &str = r#"
+[[check]]
+id = "account-empty-password"
+title = "No account has an empty password"
+why = "w"
+remediation = "r"
+severity = "critical"
+expect = [{ account = "empty-password" }]
 
-/// A machine that no check finds fault with: a container, which does not answer for its kernel, with nothing in it.
-fn machine() -> tempfile::TempDir {
-    let root = tempfile::tempdir().unwrap();
-    put(root.path(), ".dockerenv", "");
-    root
+[[check]]
+id = "file-shadow-mode"
+title = "t"
+why = "w"
+remediation = "r"
+severity = "important"
+expect = [{ file = "/etc/shadow", mode = "0640" }]
+"#;
+
+fn report(root: &Path, enabled: bool, keep: impl Fn(Outcome) -> bool) -> Report {
+    let host = Host::captured(root, BTreeMap::new());
+    let custom = BaselineCustomChecks { enabled, ..BaselineCustomChecks::default() };
+    run_all(&host, &[("built-in.toml", BUILT_IN)], &custom, keep)
 }
 
 #[test]
 fn a_machine_where_all_is_well_gives_an_empty_event() {
-    let root = machine();
-    let taken = take(EventName::OSBaseline, &context(root.path())).unwrap();
-    assert_eq!(taken.snapshot.items, []);
-    assert_eq!((taken.health.state, taken.health.detail.as_str()), (HealthState::Ok, ""));
+    let root = tempfile::tempdir().unwrap();
+    let found = found(report(root.path(), true, told));
+    assert_eq!((found.items, found.missing, found.unavailable), (vec![], vec![], None));
+    assert_eq!(found.source, "2 checks");
+}
+
+#[test]
+fn the_configuration_decides_whether_checks_of_ones_own_are_made() {
+    let root = tempfile::tempdir().unwrap();
+    put(root.path(), "etc/twinward/baseline.d/own.toml", CHECKS);
+    let clock = Arc::new(ManualClock::new("2026-07-01T09:30:00Z".parse().unwrap()));
+    let mut context = SnapshotContext::plain(Host::captured(root.path(), BTreeMap::new()), clock);
+    let mut own = |enabled| {
+        context.custom_checks.enabled = enabled;
+        let items = take(EventName::OSBaseline, &context).unwrap().snapshot.items;
+        let source = |item: &Payload| match item {
+            Payload::BaselineResult(result) => result.extra_details["Source"].clone(),
+            _ => String::new(),
+        };
+        items.iter().filter(|item| source(item) == "own.toml").count()
+    };
+    assert_eq!((own(false), own(true)), (0, 2));
 }
 
 #[test]
 fn what_failed_or_could_not_be_made_is_told_the_gravest_first() {
-    let root = machine();
+    let root = tempfile::tempdir().unwrap();
     put(root.path(), "etc/twinward/baseline.d/own.toml", CHECKS);
-    let mut context = context(root.path());
-    let silent = take(EventName::OSBaseline, &context).unwrap();
-    assert_eq!(silent.snapshot.items, [], "not wanted by the twin");
-    assert!(silent.health.source.ends_with(", 1 skipped"), "{}", silent.health.source);
-
-    context.custom_checks.enabled = true;
-    let taken = take(EventName::OSBaseline, &context).unwrap();
-    let items = serde_json::to_string_pretty(&taken.snapshot.items).unwrap();
+    let silent = found(report(root.path(), false, told));
+    assert_eq!((silent.items, silent.source.as_str()), (vec![], "1 checks, 1 skipped"), "not wanted by the twin");
+    let taken = found(report(root.path(), true, told));
+    let items = serde_json::to_string_pretty(&taken.items).unwrap();
     insta::assert_snapshot!(items, @r#"
     [
       {
@@ -131,22 +157,19 @@ fn what_failed_or_could_not_be_made_is_told_the_gravest_first() {
       }
     ]
     "#);
-    assert_eq!(taken.health.state, HealthState::Degraded);
-    insta::assert_snapshot!(taken.health.detail, @"1 check(s) could not be made (one of them: own-first: /etc cannot be read: not a regular file); custom checks: own.toml: account-empty-password: id: is the id of a check of twinward; expected another");
+    insta::assert_snapshot!(taken.missing.join("; "), @"1 check(s) could not be made (one of them: own-first: /etc cannot be read: not a regular file); custom checks: own.toml: account-empty-password: id: is the id of a check of twinward; expected another");
 }
 
 #[test]
 fn each_outcome_is_counted_and_kept_on_demand() {
-    let root = machine();
+    let root = tempfile::tempdir().unwrap();
     put(root.path(), "etc/twinward/baseline.d/own.toml", CHECKS);
-    let host = Host::captured(root.path(), BTreeMap::new());
-    let all = BaselineCustomChecks { enabled: true, ..BaselineCustomChecks::default() };
-    let report = run(&host, &all, |_| true);
+    let report = report(root.path(), true, |_| true);
     assert_eq!(report.results.len(), report.counts.values().sum::<usize>());
     let of = |id: &str| report.results.iter().find(|judged| *judged.check.id == *id).unwrap();
     assert_eq!((of("own-passes").outcome, of("own-passes").found.as_str()), (Outcome::Passed, ""));
     assert_eq!(of("own-elsewhere").found, "it is for other distributions");
-    assert_eq!((of("file-shadow").outcome, of("file-shadow").found.as_str()), (Outcome::Skipped, "not here"));
+    assert_eq!((of("file-shadow-mode").outcome, of("file-shadow-mode").found.as_str()), (Outcome::Skipped, "not here"));
     assert_eq!((&*of("own-late").source, &*of("account-empty-password").source), ("own.toml", SOURCE_BUILT_IN));
     assert_eq!(report.count(Outcome::Failed), 1);
 }

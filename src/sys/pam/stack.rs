@@ -95,16 +95,17 @@ fn answers(module: &str) -> &'static [Answer] {
 fn step(rules: &[Rule], at: usize, rule: &Rule, answer: Answer, known: bool, state: State) -> (usize, State) {
     let action = match answer {
         Answer::Success => rule.control.success,
-        Answer::Ignore => Action::Ignore,
+        Answer::Ignore => rule.control.nothing,
         Answer::Failure if known => rule.control.wrong,
         Answer::Failure => rule.control.unknown,
     };
     let good = matches!(answer, Answer::Success);
     // The first thing that counts decides; a failure stays one. That a failing module counts as `ok` does not make it
     // content.
-    let counted = match (state, good) {
-        (State::Failure, _) | (_, false) => State::Failure,
-        (_, true) => State::Success,
+    let counted = match (state, answer) {
+        (_, Answer::Ignore) => state,
+        (State::Failure, _) | (_, Answer::Failure) => State::Failure,
+        (_, Answer::Success) => State::Success,
     };
     match action {
         Action::Ignore => (at + 1, state),

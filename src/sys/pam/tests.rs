@@ -42,7 +42,8 @@ fn lines_are_read_with_what_they_include() {
     assert_eq!(modules[..2], ["pam_unix.so", "pam_deny.so"]);
     assert_eq!(modules[modules.len() - 2..], ["pam_f.so", "pam_x.so"]);
     assert_eq!(rules[0].arguments, ["nullok", "try_first_pass"]);
-    let unix = Control { success: Action::Jump(1), wrong: Action::Ignore, unknown: Action::Ignore };
+    let unix =
+        Control { success: Action::Jump(1), nothing: Action::Ignore, wrong: Action::Ignore, unknown: Action::Ignore };
     assert_eq!((rules[0].control, rules[1].level), (unix, 1));
     assert_eq!(rules[rules.len() - 2].arguments, ["a b", "deny=5"]);
     assert_eq!(stack(&host, "sshd", "account").unwrap().unwrap().len(), 1);
@@ -58,6 +59,8 @@ fn usual_stacks_are_closed() {
         // Debian with faillock.
         "auth required pam_faillock.so preauth\nauth [success=2 default=ignore] pam_unix.so\n\
          auth [default=die] pam_faillock.so authfail\nauth requisite pam_deny.so\nauth required pam_permit.so",
+        "auth required pam_faillock.so preauth\nauth [success=1 default=ignore] pam_unix.so\n\
+         auth [default=die] pam_faillock.so authfail\nauth required pam_faillock.so authsucc",
         // Fedora.
         "auth required pam_env.so\nauth required pam_faildelay.so\n\
          auth [default=1 ignore=ignore success=ok] pam_usertype.so isregular\n\
