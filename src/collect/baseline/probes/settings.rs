@@ -55,10 +55,9 @@ fn paths(machine: &Machine, patterns: &[Box<str>]) -> Result<Vec<PathBuf>, Canno
             return Err(Cannot(format!("more than {FILES} files fit {pattern}")));
         }
         // Whoever names one file means that file; a directory among many is none of the files that are meant.
-        let many = pattern.contains('*');
-        let is_directory =
-            |path: &PathBuf| machine.host.facts(path).is_ok_and(|facts| facts.kind == FileKind::Directory);
-        paths.extend(found.paths.into_iter().filter(|path| !(many && is_directory(path))));
+        let one = !pattern.contains('*');
+        let is_file = |path: &PathBuf| machine.host.facts(path).is_ok_and(|facts| facts.kind == FileKind::File);
+        paths.extend(found.paths.into_iter().filter(|path| one || is_file(path)));
     }
     Ok(paths)
 }
