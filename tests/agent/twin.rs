@@ -366,11 +366,49 @@ async fn custom_checks_of_the_twin_are_reported_and_never_run() {
             ("baselineCustomChecksEnabled", json!(true)),
             ("baselineCustomChecksFilePath", json!(path)),
             ("baselineCustomChecksFileHash", json!("; reboot")),
+            ("eventPriorityOSBaseline", json!("High")),
             ("snapshotFrequency", json!("PT5S")),
         ]))
         .unwrap();
     hub.taken(version).await;
     assert_eq!(value(&hub.reported_now(), "baselineCustomChecksFilePath"), &json!(path));
-    hub.invoke_method("collectNow", &Value::Null, crate::harness::LIMIT).await.unwrap();
+    // It is said what is amiss; the checks that come with the program are made nevertheless.
+    let detail = baseline_says(&agent, "expected the name of a .toml file directly in /etc/twinward/baseline.d").await;
+    assert!(detail.contains("custom checks: baselineCustomChecksFilePath is \"/bin/sh -c"), "{detail}");
+    let made = eventually("OSBaseline", || {
+        std::future::ready(hub.events().into_values().find(|event| event["Name"] == "OSBaseline"))
+    })
+    .await;
+    let items = made["Payload"].as_array().unwrap();
+    assert!(items.iter().all(|item| item["ExtraDetails"]["Source"] == "builtin"), "{items:#?}");
+
+    // Each next word of the twin reaches the next round.
+    for (change, said) in [
+        (
+            keys([("baselineCustomChecksFilePath", json!("never-there.toml"))]),
+            "/etc/twinward/baseline.d/never-there.toml does not exist",
+        ),
+        (keys([("baselineCustomChecksFileHash", Value::Null)]), "is given without baselineCustomChecksFileHash"),
+    ] {
+        let version = hub.patch_desired(change).unwrap();
+        hub.taken(version).await;
+        baseline_says(&agent, said).await;
+    }
+    let version = hub.patch_desired(keys([("baselineCustomChecksEnabled", json!(false))])).unwrap();
+    hub.taken(version).await;
+    let state = |status: &Value| {
+        let of = status["collectors"].as_array()?.iter().find(|c| c["event"] == "OSBaseline")?.clone();
+        (!of["detail"].as_str()?.contains("custom checks: baseline")).then_some(())
+    };
+    agent.status("no word about custom checks", state).await;
     assert!(!trap.exists());
+}
+
+/// Waits until the health of OSBaseline says so; gives all that it says.
+async fn baseline_says(agent: &Agent, words: &str) -> String {
+    let find = |status: &Value| {
+        let of = status["collectors"].as_array()?.iter().find(|c| c["event"] == "OSBaseline")?.clone();
+        of["detail"].as_str().filter(|detail| detail.contains(words)).map(str::to_owned)
+    };
+    agent.status(words, find).await
 }

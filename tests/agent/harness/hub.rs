@@ -21,7 +21,7 @@ const IDLE: [&str; 12] = [
     "eventPriorityLocalUsers",
     "eventPriorityFirewallConfiguration",
     "eventPriorityConnectedHardware",
-    "eventPriorityOSBaseline",
+    "aggregationEnabledProcessCreate",
     "eventPriorityDiagnostic",
     "aggregationIntervalConnectionCreate",
     "aggregationIntervalProcessTerminate",
@@ -77,6 +77,7 @@ impl Hub {
             ("eventPriorityProcessTerminate", "Off"),
             ("eventPriorityConnectionCreate", "Off"),
             ("eventPriorityListeningPorts", "Off"),
+            ("eventPriorityOSBaseline", "Off"),
         ] {
             object.insert(key.to_owned(), json!({ "value": value }));
         }
