@@ -133,7 +133,9 @@ fn findings(name: &str) -> String {
     let amiss = |outcome| matches!(outcome, Outcome::Failed | Outcome::Unknown);
     let report = baseline::run(&host, &BaselineCustomChecks::default(), amiss);
     let all = report.results.iter().filter(|judged| judged.check.severity != BaselineSeverity::Informational);
-    all.map(|judged| format!("{:?} {:?}: {}\n", judged.outcome, judged.check.severity, judged.check.id)).collect()
+    let lines: Vec<String> =
+        all.map(|judged| format!("{:?} {:?}: {}\n", judged.outcome, judged.check.severity, judged.check.id)).collect();
+    lines.concat()
 }
 
 #[test]
