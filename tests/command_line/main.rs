@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where its assumptions break")]
 
+mod baseline;
 #[cfg(feature = "lab")]
 mod doctor;
 mod status;

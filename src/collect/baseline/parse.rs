@@ -110,6 +110,10 @@ pub fn parse(file: &str, bytes: &[u8], local: bool, taken: &mut BTreeSet<Box<str
             parsed.problems.append(&mut problems);
         }
     }
+    if parsed.checks.len() > CHECKS {
+        parsed.problems.push(whole(format!("has {} checks: all beyond {CHECKS} are left out", parsed.checks.len())));
+        parsed.checks.truncate(CHECKS);
+    }
     if parsed.problems.len() > PROBLEMS {
         let more = parsed.problems.len() - PROBLEMS;
         parsed.problems.truncate(PROBLEMS);

@@ -64,6 +64,8 @@ fn a_file_that_is_none_is_told_with_its_line() {
     assert_eq!(bytes.problems[0].to_string(), "x: is not UTF-8 text");
     let skip = parse("x", b"[[skip]]\nid='abc'\nreason='r'", false, &mut BTreeSet::new());
     assert_eq!(skip.problems[0].to_string(), "x: skip: unknown, expected [[check]] only");
+    let many: String = (0..1001).map(|n| GOOD.replace("one-good", &format!("a-{n}"))).collect();
+    assert_eq!(problems(&many), ["x.toml: has 1001 checks: all beyond 1000 are left out"]);
     assert_eq!(problems(&"[[check]]\n".repeat(20)).last().unwrap(), "x.toml: 70 more problems");
 }
 
