@@ -150,6 +150,19 @@ fn what_depends_on_the_machine_is_read() {
     );
 }
 
+#[test]
+fn the_examples_of_the_manual_are_good() {
+    let text = include_str!("../../../../docs/baseline.md");
+    let block = text.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(problems(block), [""; 0]);
+    let examples: Vec<&str> = text.split('`').filter(|code| code.starts_with("{ ") && code.ends_with(" }")).collect();
+    for example in &examples {
+        let text = GOOD.replace("{ file = \"/etc/passwd\", mode = \"0644\" }", example);
+        assert_eq!(problems(&text), [""; 0], "{example}");
+    }
+    assert!(examples.len() > 25, "{examples:?}");
+}
+
 /// A condition of any depth, good or not.
 fn condition() -> impl Strategy<Value = String> {
     let keys = "(file|key|in|text|value|sysctl|mode|is|at_least|exists|account|pam|closed|port|sshd|boot|zzz)";
