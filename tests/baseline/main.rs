@@ -1,6 +1,9 @@
 //! The checks of `packaging/baseline`: each passes on a machine that is well, and fails on one that is not
 //! (`tests/fixtures/baseline`), and all of them stand in `docs/baseline-checks.md`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "files of a test are no state of an agent")]
+
 mod machine;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,8 +11,11 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use insta::assert_snapshot;
 use serde::Deserialize;
 use twinward::collect::baseline::{self, Outcome};
+use twinward::model::payload::BaselineSeverity;
+use twinward::settings::agent_config::BaselineCustomChecks;
 
 use machine::{Side, build};
 
@@ -118,6 +124,79 @@ fn each_check_has_a_case_and_there_are_enough_of_them() {
     assert_eq!(cases.iter().cloned().collect::<BTreeSet<_>>(), checks);
     assert_eq!(cases.len(), checks.len(), "a check has two cases");
     assert!(checks.len() >= 120, "{}", checks.len());
+}
+
+/// What all checks say of a machine of `tests/fixtures/baseline/images`, but for what is informational.
+fn findings(name: &str) -> String {
+    let text = fs::read_to_string(repository(&format!("tests/fixtures/baseline/images/{name}.toml"))).unwrap();
+    let (_directory, host) = build(&Side::new(), &toml::from_str(&text).unwrap());
+    let amiss = |outcome| matches!(outcome, Outcome::Failed | Outcome::Unknown);
+    let report = baseline::run(&host, &BaselineCustomChecks::default(), amiss);
+    let mut told = String::new();
+    for judged in report.results.iter().filter(|judged| judged.check.severity != BaselineSeverity::Informational) {
+        writeln!(told, "{:?} {:?}: {}", judged.outcome, judged.check.severity, judged.check.id).unwrap();
+    }
+    told
+}
+
+#[test]
+fn an_image_without_systemd_and_pam_is_told_what_is_amiss_there() {
+    assert_snapshot!(findings("buildroot"), @"
+    Failed Critical: account-empty-password
+    Failed Critical: dropbear-root-login
+    Failed Important: boot-serial-login
+    Failed Important: dropbear-password-authentication
+    Failed Important: kernel-protected-links
+    Failed Warning: kernel-kexec
+    Failed Warning: kernel-log-hidden
+    Failed Warning: kernel-pointers-hidden
+    Failed Warning: kernel-protected-files
+    Failed Warning: kernel-ptrace
+    Failed Warning: kernel-sysrq
+    Failed Warning: log-time
+    Failed Warning: login-umask
+    Failed Warning: mount-shm-noexec
+    Failed Warning: mount-shm-nosuid
+    Failed Warning: mount-tmp-noexec
+    Failed Warning: mount-tmp-nosuid
+    Failed Warning: net-redirects
+    Failed Warning: net-redirects-ipv6
+    Failed Warning: net-reverse-path
+    Failed Warning: net-send-redirects
+    ");
+}
+
+#[test]
+fn an_image_of_a_board_is_told_what_is_amiss_there() {
+    assert_snapshot!(findings("raspberry-pi-os"), @"
+    Failed Critical: account-default-password
+    Failed Critical: board-autologin
+    Failed Important: boot-serial-login
+    Failed Important: kernel-mac
+    Failed Important: pam-no-nullok
+    Failed Important: ssh-password-authentication
+    Failed Important: sudo-nopasswd
+    Failed Warning: account-home-closed
+    Failed Warning: account-vendor-locked
+    Failed Warning: boot-serial-console
+    Failed Warning: kernel-kexec
+    Failed Warning: kernel-log-hidden
+    Failed Warning: kernel-module-signing
+    Failed Warning: kernel-pointers-hidden
+    Failed Warning: kernel-ptrace
+    Failed Warning: kernel-sysrq
+    Failed Warning: net-redirects
+    Failed Warning: net-redirects-ipv6
+    Failed Warning: net-reverse-path
+    Failed Warning: net-send-redirects
+    Failed Warning: pam-lockout
+    Failed Warning: service-avahi
+    Failed Warning: ssh-agent-forwarding
+    Failed Warning: ssh-login-grace-time
+    Failed Warning: ssh-max-auth-tries
+    Failed Warning: ssh-tcp-forwarding
+    Failed Warning: ssh-x11-forwarding
+    ");
 }
 
 #[test]
