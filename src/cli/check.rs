@@ -11,12 +11,14 @@ use anyhow::Context;
 use clap::Args as ClapArgs;
 use serde_json::{Map, Value, json};
 
+use crate::collect::baseline;
 use crate::model::problem::{Problem, ProblemKind};
 use crate::settings::agent_config::AgentConfig;
 use crate::settings::desired::{self, Applied};
 use crate::settings::error::SettingsError;
 use crate::settings::twin_keys::{OBJECT, TwinKey};
 use crate::settings::{Settings, defaults, load, twin_text};
+use crate::sys::host::Host;
 
 use super::args::Global;
 use super::{exit, output};
@@ -52,7 +54,13 @@ pub fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<u8> {
 }
 
 fn local(config: &Path, with_secret: bool, json: bool) -> anyhow::Result<u8> {
-    let loaded = load::load(config, load::environment());
+    let mut loaded = load::load(config, load::environment());
+    if let Ok(settings) = &mut loaded
+        && with_secret
+    {
+        let problems = baseline::problems(&Host::system());
+        settings.warnings.extend(problems.into_iter().map(|problem| format!("checks of your own: {problem}")));
+    }
     let secret = loaded.as_ref().ok().filter(|_| with_secret).and_then(secret_problem);
     if json {
         output::json_line(&local_json(config, &loaded, secret.as_deref()))?;

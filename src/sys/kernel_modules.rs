@@ -24,8 +24,8 @@ pub fn loaded(host: &Host, name: &str) -> Result<bool, Unreadable> {
     if any_line(host, "/proc/modules", is)? {
         return Ok(true);
     }
-    for release in releases(host)? {
-        if any_line(host, &format!("/lib/modules/{release}/modules.builtin"), |line| names(line, &name))? {
+    for directory in directories(host)? {
+        if any_line(host, &format!("{directory}/modules.builtin"), |line| names(line, &name))? {
             return Ok(true);
         }
     }
@@ -39,19 +39,27 @@ pub fn loaded(host: &Host, name: &str) -> Result<bool, Unreadable> {
 pub fn loadable(host: &Host, name: &str) -> Result<bool, Unreadable> {
     let name = plain(name);
     let mut there = false;
-    for release in releases(host)? {
+    for directory in directories(host)? {
         let is = |line: &str| line.split(':').next().is_some_and(|path| names(path, &name));
-        there |= any_line(host, &format!("/lib/modules/{release}/modules.dep"), is)?;
+        there |= any_line(host, &format!("{directory}/modules.dep"), is)?;
     }
     Ok(there && !refused(host, &name)?)
 }
 
-/// The running kernel's release; of an image all that it has.
-fn releases(host: &Host) -> Result<Vec<String>, Unreadable> {
-    match text_file::read(host, "/proc/sys/kernel/osrelease", 256)? {
-        Some(release) => Ok(vec![release.trim().to_owned()].into_iter().filter(|r| !r.contains('/')).collect()),
-        None => text_file::names(host, "/lib/modules", 16),
-    }
+/// Where the lists are: of the running kernel; of an image those of all its kernels. A service for which systemd hides
+/// the modules sees them through the first process, if it may.
+fn directories(host: &Host) -> Result<Vec<String>, Unreadable> {
+    const PLACE: &str = "/lib/modules";
+    let releases = match text_file::read(host, "/proc/sys/kernel/osrelease", 256)? {
+        Some(release) => vec![release.trim().to_owned()],
+        None => text_file::names(host, PLACE, 16)?,
+    };
+    let directory = |release: String| {
+        let plain = format!("{PLACE}/{release}");
+        let hidden = host.is_live() && host.facts(&plain).is_err();
+        if hidden { format!("/proc/1/root{plain}") } else { plain }
+    };
+    Ok(releases.into_iter().filter(|release| !release.contains('/')).map(directory).collect())
 }
 
 fn refused(host: &Host, name: &str) -> Result<bool, Unreadable> {

@@ -136,6 +136,12 @@ fn run_all(
     report.sort()
 }
 
+/// What is wrong with the files of `/etc/twinward/baseline.d`, each a part of a sentence; no check is made.
+#[must_use]
+pub fn problems(host: &Host) -> Vec<String> {
+    local::read(host, &BaselineCustomChecks { enabled: true, ..BaselineCustomChecks::default() }).problems
+}
+
 /// Makes the checks of one file, wherever it is; what is wrong with the file is in the report.
 pub fn run_file(host: &Host, name: &str, bytes: &[u8], keep: impl Fn(Outcome) -> bool) -> Report {
     let machine = Machine::new(host);

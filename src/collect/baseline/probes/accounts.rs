@@ -226,7 +226,11 @@ impl Users<'_> {
         let mut amiss = Vec::new();
         for (account, home, _) in self.of_people()? {
             let directory = home.join(".ssh");
-            let names = text_file::names(host, &directory, FILES)?;
+            let names = text_file::names(host, &directory, FILES + 1)?;
+            if names.len() > FILES {
+                // One that is left out could be the one that is amiss.
+                amiss.push(format!("{} has more than {FILES} files", directory.display()));
+            }
             if names.is_empty() {
                 continue;
             }
