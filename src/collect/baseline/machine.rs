@@ -1,6 +1,7 @@
 //! The machine, as the probes see it: what several of them need is read once, when the first one asks.
 
 use std::cell::{Cell, OnceCell};
+use std::path::Path;
 
 use super::verdict::Verdict;
 use crate::sys::account_files::{self, Account, Group, Shadow};
@@ -49,6 +50,7 @@ pub struct Machine<'a> {
     packages: Once<Installed>,
     waiting: Once<Option<Vec<BoundSocket>>>,
     mounts: OnceCell<Option<Vec<u8>>>,
+    elsewhere: OnceCell<bool>,
     tries: Cell<u32>,
 }
 
@@ -71,6 +73,7 @@ impl<'a> Machine<'a> {
             packages: OnceCell::new(),
             waiting: OnceCell::new(),
             mounts: OnceCell::new(),
+            elsewhere: OnceCell::new(),
             tries: Cell::new(TRIES),
         }
     }
@@ -124,6 +127,25 @@ impl<'a> Machine<'a> {
     pub(super) fn mounts(&self) -> Option<&[u8]> {
         let read = |path| self.host.read(path, MOUNTS).ok().filter(|table| !table.is_empty());
         self.mounts.get_or_init(|| read("/proc/1/mountinfo").or_else(|| read(mounts::PATH))).as_deref()
+    }
+
+    /// What to put in front of a path so that it is the machine's. systemd shows a service files of its own in `/dev`,
+    /// `/tmp` and perhaps `/home`; the first process sees all, and its root is open to whoever may trace it.
+    pub(super) fn front(&self) -> &'static str {
+        const FIRST: &str = "/proc/1/root";
+        let host = self.host;
+        let elsewhere = || {
+            let space = |process: &str| host.read_link(format!("/proc/{process}/ns/mnt")).ok();
+            let differs = space("1").zip(space("self")).is_some_and(|(first, own)| first != own);
+            host.is_live() && differs && host.facts(format!("{FIRST}/etc")).is_ok()
+        };
+        if *self.elsewhere.get_or_init(elsewhere) { FIRST } else { "" }
+    }
+
+    /// A path as people know it, without [`Machine::front`].
+    pub(super) fn shown(&self, path: &Path) -> String {
+        let text = path.display().to_string();
+        text.strip_prefix(self.front()).map(str::to_owned).unwrap_or(text)
     }
 
     /// Whether one more password may be tried.

@@ -198,14 +198,15 @@ impl Users<'_> {
         for account in &self.all {
             let person = account.uid == 0 || (account.uid >= least && account.uid != NOBODY);
             let home = Path::new(&account.home);
+            let place = PathBuf::from(format!("{}{}", self.machine.front(), account.home));
             let plain =
                 home.is_absolute() && home != Path::new("/") && !account.home.split('/').any(|part| part == "..");
             if person
                 && plain
                 && seen.insert(home)
-                && let Some(facts) = present(home, self.machine.host.facts(home))?
+                && let Some(facts) = present(home, self.machine.host.facts(&place))?
             {
-                homes.push((*account, home.to_owned(), facts));
+                homes.push((*account, place, facts));
             }
         }
         Ok(homes)
@@ -214,7 +215,7 @@ impl Users<'_> {
     fn homes(&self, expected: &str, wrong: impl Fn(&Account, FileFacts) -> Option<String>) -> Result<Verdict, Cannot> {
         let mut amiss = Vec::new();
         for (account, home, facts) in self.of_people()? {
-            amiss.extend(wrong(account, facts).map(|wrong| format!("{} {wrong}", home.display())));
+            amiss.extend(wrong(account, facts).map(|wrong| format!("{} {wrong}", self.machine.shown(&home))));
         }
         Ok(Verdict::of_list(&amiss, expected))
     }
@@ -229,7 +230,7 @@ impl Users<'_> {
             let names = text_file::names(host, &directory, FILES + 1)?;
             if names.len() > FILES {
                 // One that is left out could be the one that is amiss.
-                amiss.push(format!("{} has more than {FILES} files", directory.display()));
+                amiss.push(format!("{} has more than {FILES} files", self.machine.shown(&directory)));
             }
             if names.is_empty() {
                 continue;
@@ -237,9 +238,9 @@ impl Users<'_> {
             let mut look = |path: &Path, closed: u32| -> Result<(), Cannot> {
                 let Some(facts) = present(path, host.facts(path))? else { return Ok(()) };
                 if facts.uid != account.uid && facts.uid != 0 {
-                    amiss.push(format!("{} belongs to uid {}", path.display(), facts.uid));
+                    amiss.push(format!("{} belongs to uid {}", self.machine.shown(path), facts.uid));
                 } else if facts.mode & closed != 0 {
-                    amiss.push(format!("{} has mode {:04o}", path.display(), facts.mode));
+                    amiss.push(format!("{} has mode {:04o}", self.machine.shown(path), facts.mode));
                 }
                 Ok(())
             };

@@ -15,7 +15,7 @@ const MATCHES: usize = 4096;
 
 pub(super) fn file(machine: &Machine, probe: &FileProbe) -> Result<Verdict, Cannot> {
     let host = machine.host;
-    let found = glob::expand(host, &probe.path, MATCHES)?;
+    let found = glob::expand(host, &format!("{}{}", machine.front(), probe.path), MATCHES)?;
     let mut amiss = Vec::new();
     let mut count = 0;
     for path in &found.paths {
@@ -27,13 +27,13 @@ pub(super) fn file(machine: &Machine, probe: &FileProbe) -> Result<Verdict, Cann
         count += 1;
         let wrong = deviations(machine, probe, facts)?;
         if !wrong.is_empty() {
-            amiss.push(format!("{} {}", path.display(), wrong.join(", ")));
+            amiss.push(format!("{} {}", machine.shown(path), wrong.join(", ")));
         }
     }
     match probe.exists {
         Some(true) if count == 0 => return Ok(Verdict::fails(format!("{} does not exist, expected to", probe.path))),
         Some(false) => {
-            let named: Vec<String> = found.paths.iter().map(|path| format!("{} exists", path.display())).collect();
+            let named: Vec<String> = found.paths.iter().map(|path| format!("{} exists", machine.shown(path))).collect();
             return Ok(if count == 0 { Verdict::Holds } else { Verdict::of_list(&named, "no such file") });
         }
         _ => {}
