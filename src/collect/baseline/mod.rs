@@ -28,6 +28,9 @@ pub use parse::{FILE_LIMIT, Parsed, Problem, parse};
 /// Where a check that came with the program is from.
 pub const SOURCE_BUILT_IN: &str = "builtin";
 
+/// What was found is cut beyond this: lists of what is expected may be long.
+const FOUND: usize = 1000;
+
 /// What became of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
@@ -160,6 +163,7 @@ fn judge(machine: &Machine, mut check: Check, source: &str, skips: &BTreeMap<Box
         Some(reason) => (Outcome::Skipped, reason.to_string()),
         None => made(machine, &check),
     };
+    let found = verdict::clipped(&found, FOUND);
     check.applies = check::Applies::default();
     check.expect = Vec::new();
     Judged { check, source: source.into(), outcome, found }

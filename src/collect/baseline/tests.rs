@@ -2,6 +2,8 @@ use std::fs::create_dir_all;
 use std::path::Path;
 use std::sync::Arc;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::collect::snapshot::{SnapshotContext, take};
 use crate::model::event::EventName;
@@ -179,4 +181,39 @@ fn the_real_machine_is_checked_without_trouble() {
     let report = run(&Host::system(), &BaselineCustomChecks::default(), |_| true);
     assert!(report.results.iter().all(|judged| !judged.found.contains('$')));
     assert!(report.count(Outcome::Passed) > 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    /// Whatever stands in the files, all checks come to an end.
+    #[test]
+    fn any_files_are_survived(texts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 12)) {
+        const FILES: [&str; 12] = [
+            "etc/passwd",
+            "etc/shadow",
+            "etc/group",
+            "etc/ssh/sshd_config",
+            "etc/pam.d/common-auth",
+            "etc/login.defs",
+            "etc/fstab",
+            "etc/inetd.conf",
+            "var/lib/dpkg/status",
+            "lib/modules/1/modules.dep",
+            "etc/sysctl.d/a.conf",
+            "etc/os-release",
+        ];
+        const HEADS: [&str; 12] = [
+            "a:", "a:$6$", "a:x:", "Include ", "auth [", "UMASK ", "a ", "a a a a a a ", "Package: ", "a/", "a=", "ID=",
+        ];
+        let root = tempfile::tempdir().unwrap();
+        put(root.path(), "usr/sbin/sshd", "");
+        for ((path, head), text) in FILES.iter().zip(HEADS).zip(&texts) {
+            let path = root.path().join(path);
+            create_dir_all(path.parent().unwrap()).unwrap();
+            write_atomic(&path, &[head.as_bytes(), text].concat(), 0o644).unwrap();
+        }
+        let host = Host::captured(root.path(), BTreeMap::new());
+        let report = run(&host, &BaselineCustomChecks::default(), |_| true);
+        prop_assert!(report.results.iter().all(|judged| judged.found.chars().count() <= FOUND + 1));
+    }
 }
