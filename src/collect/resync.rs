@@ -159,9 +159,10 @@ impl Search {
     /// The source has told a start, read at this time.
     fn told(&mut self, pid: u32, now: Mono) {
         let old = |at: Mono| now.since(at) > REMEMBERED;
-        // A hole that is still to be looked at needs what was told since its start.
+        // A hole that is still to be looked at needs what was told since its start, and in the tick before: `/proc` rounds
+        // down, so a process of the hole may seem to be as old as that.
         while let Some((_, at)) = self.told.front().copied()
-            && (self.told.len() >= MOST || (old(at) && self.hole.is_none_or(|hole| at < hole.start)))
+            && (self.told.len() >= MOST || (old(at) && self.hole.is_none_or(|hole| at.after(TICK) <= hole.start)))
         {
             self.told.pop_front();
             self.remembered_from = self.remembered_from.max(at.after(TICK));
