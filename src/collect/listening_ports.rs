@@ -17,6 +17,8 @@ use crate::sys::host::Host;
 use crate::sys::net_namespaces::{self, Namespace};
 use crate::sys::sockets::{self, BoundSocket, Listing, SOCKET_LIMIT, Transport};
 
+/// More sockets than a board has, in all network namespaces together. An item takes about 1 KiB while the event is made.
+const ITEM_LIMIT: usize = 5000;
 /// The interface whose packets never leave the machine.
 const LOOPBACK: &str = "lo";
 
@@ -31,13 +33,15 @@ pub(super) fn collect(host: &Host) -> Found {
     let owners = owners::find(host, wanted, &[]);
     let interfaces = interface_names(host, &listing.sockets);
 
-    let mut items: Vec<Payload> = Vec::with_capacity(all().count());
-    items.extend(listing.sockets.iter().map(|socket| {
+    let left_out = all().count().saturating_sub(ITEM_LIMIT);
+    let mut items: Vec<Payload> = Vec::with_capacity(all().count() - left_out);
+    items.extend(listing.sockets.iter().take(ITEM_LIMIT).map(|socket| {
         Payload::ListeningPort(item(socket, &owners, interfaces.get(&socket.interface).map(String::as_str)))
     }));
     for namespace in &others.namespaces {
         let place = place(host, namespace);
-        items.extend(namespace.sockets.iter().map(|socket| {
+        let room = ITEM_LIMIT - items.len();
+        items.extend(namespace.sockets.iter().take(room).map(|socket| {
             let mut item = item(socket, &owners, None);
             item.extra_details.extend(place.clone());
             Payload::ListeningPort(item)
@@ -65,6 +69,9 @@ pub(super) fn collect(host: &Host) -> Found {
     if others.unreadable + others.left_out > 0 {
         let count = others.unreadable + others.left_out;
         missing.push(format!("the sockets of {count} more network namespace(s) are left out"));
+    }
+    if left_out > 0 {
+        missing.push(format!("{left_out} more socket(s) are left out"));
     }
     if cut {
         missing.push(format!("more than {SOCKET_LIMIT} sockets, or too many in one namespace: the rest is left out"));

@@ -69,6 +69,8 @@ struct Opened {
     level: Level,
     ledger: Option<Ledger>,
     damaged: bool,
+    /// Whether it is of this store, and older than the last commit: the process ended between the two.
+    behind: bool,
 }
 
 pub(super) fn open(cold: &Path, hot: &Path, hot_durability: Durability, now: Now) -> Result<Found, SpoolError> {
@@ -80,6 +82,7 @@ pub(super) fn open(cold: &Path, hot: &Path, hot_durability: Durability, now: Now
             notes.push("The hot spool belonged to another store and was not used.".to_owned());
         }
         if c.store != h.store || c.commit > h.commit {
+            hot.behind = c.store == h.store;
             hot.level.forget()?;
             hot.ledger = None;
         }
@@ -124,7 +127,7 @@ fn start(cold: &Opened, hot: &Opened, now: Now) -> Start {
         (_, Some(ledger)) | (Some(ledger), None) if ledger.clean => Start::Clean,
         (_, Some(ledger)) if boot_ms(now) >= ledger.boot_ms => Start::Crash,
         // The hot file is there, but what it held is in the cold one, or it was damaged: the process ended.
-        (Some(ledger), None) if hot.damaged && boot_ms(now) >= ledger.boot_ms => Start::Crash,
+        (Some(ledger), None) if (hot.damaged || hot.behind) && boot_ms(now) >= ledger.boot_ms => Start::Crash,
         _ => Start::PowerLoss,
     }
 }
@@ -159,13 +162,13 @@ fn open_or_put_aside(path: &Path, durability: Durability, notes: &mut Vec<String
     let attempt =
         Level::open(path, durability).and_then(|level| Ok((read(&level, Document::Ledger)?, check(&level)?, level)));
     match attempt {
-        Ok((ledger, (), level)) => Ok(Opened { level, ledger, damaged: false }),
+        Ok((ledger, (), level)) => Ok(Opened { level, ledger, damaged: false, behind: false }),
         Err(error @ SpoolError::Corrupt { .. }) => {
             let ledger = Level::salvage(path, Document::Ledger).and_then(|text| serde_json::from_str(&text).ok());
             let aside = put_aside(path).map_err(|source| SpoolError::Prepare { path: path.to_owned(), source })?;
             let counted = if ledger.is_some() { "what it held is counted" } else { "what it held cannot be counted" };
             notes.push(format!("{error}. It was put aside as {}; {counted}.", aside.display()));
-            Ok(Opened { level: Level::open(path, durability)?, ledger, damaged: true })
+            Ok(Opened { level: Level::open(path, durability)?, ledger, damaged: true, behind: false })
         }
         Err(error) => Err(error),
     }

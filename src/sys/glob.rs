@@ -12,6 +12,8 @@ use super::text_file::{Unreadable, present};
 const NAMES: usize = 8192;
 /// So many places are looked at, at most, at a time.
 const OPEN: usize = 16_384;
+/// And so many in all.
+const VISITS: usize = 65_536;
 
 /// What a pattern stands for.
 #[derive(Debug, Default)]
@@ -31,7 +33,13 @@ pub fn expand(host: &Host, pattern: &str, limit: usize) -> Result<Paths, Unreada
     let mut found = Paths::default();
     let components: Vec<&str> = pattern.split('/').filter(|c| !c.is_empty()).collect();
     let mut open = VecDeque::from([(PathBuf::from("/"), 0)]);
+    let mut visited = 0;
     while let Some((mut path, mut at)) = open.pop_front() {
+        visited += 1;
+        if visited > VISITS {
+            found.cut = true;
+            break;
+        }
         while let Some(component) = components.get(at).filter(|c| !c.contains('*')) {
             path.push(component);
             at += 1;

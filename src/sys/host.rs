@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -60,6 +61,9 @@ pub struct Attributes {
     /// Group id of its owner.
     pub gid: u32,
 }
+
+/// The types of proc, sysfs, tracefs, debugfs, securityfs (`statfs(2)`, `linux/magic.h`).
+const KERNEL_FILES: [u64; 5] = [0x9fa0, 0x6265_6572, 0x7472_6163, 0x6462_6720, 0x7363_6673];
 
 /// The machine's files.
 #[derive(Clone, Debug)]
@@ -130,17 +134,26 @@ impl Host {
     }
 
     /// Opens a regular file for reading. Pipes, sockets and devices are refused: opening them may block or do something.
+    /// So are the kernel's files, such as those of `/proc`, where a link leads to one: whoever made the link may not be
+    /// allowed to read what it shows.
     ///
     /// # Errors
     /// Those of opening; `InvalidInput` if it is anything else than a regular file.
     pub fn regular(&self, path: impl AsRef<Path>) -> io::Result<File> {
-        let refused = || io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
-        if self.facts(&path)?.kind != FileKind::File {
-            return Err(refused());
+        let path = path.as_ref();
+        let refused = |why: &'static str| io::Error::new(io::ErrorKind::InvalidInput, why);
+        // What this names cannot be exchanged between the look and the reading.
+        let named = self.open(path, OFlags::PATH)?;
+        if FileType::from_raw_mode(rustix::fs::fstat(&named)?.st_mode) != FileType::RegularFile {
+            return Err(refused("not a regular file"));
         }
-        let file = File::from(self.open(path.as_ref(), OFlags::RDONLY)?);
-        // It may have been exchanged since.
-        if file.metadata()?.is_file() { Ok(file) } else { Err(refused()) }
+        let plain = path.strip_prefix("/proc/1/root").unwrap_or(path);
+        let of_kernel = ["/proc", "/sys"].iter().any(|place| plain.starts_with(place));
+        if !of_kernel && KERNEL_FILES.contains(&u64::try_from(rustix::fs::fstatfs(&named)?.f_type).unwrap_or(0)) {
+            return Err(refused("a link to a file of the kernel"));
+        }
+        let again = format!("/proc/self/fd/{}", named.as_raw_fd());
+        Ok(File::from(rustix::fs::open(again, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?))
     }
 
     /// The target of a symbolic link, as it stands there.
@@ -148,7 +161,12 @@ impl Host {
     /// # Errors
     /// Those of `readlink`.
     pub fn read_link(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
-        std::fs::read_link(self.path(path))
+        if self.is_live() {
+            return std::fs::read_link(path);
+        }
+        let link = self.open(path.as_ref(), OFlags::PATH | OFlags::NOFOLLOW)?;
+        let target = rustix::fs::readlinkat(link, c"", Vec::new())?;
+        Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
     }
 
     /// The names in a directory, at most `limit`, in no order.
@@ -156,7 +174,6 @@ impl Host {
     /// # Errors
     /// Those of opening; entries that cannot be read are left out.
     pub fn list(&self, path: impl AsRef<Path>, limit: usize) -> io::Result<Vec<OsString>> {
-        use std::os::unix::ffi::OsStringExt;
         if self.is_live() {
             return Ok(std::fs::read_dir(path)?.flatten().take(limit).map(|entry| entry.file_name()).collect());
         }

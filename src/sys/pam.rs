@@ -16,6 +16,8 @@ const LIMIT: usize = 64 * 1024;
 const DEPTH: usize = 8;
 /// More lines than any stack has.
 const RULES: usize = 512;
+/// More files than a stack has; a file may name itself, and more than once.
+const FILES: usize = 128;
 
 /// One line of a stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +71,7 @@ pub struct Control {
 /// # Errors
 /// A file cannot be read.
 pub fn stack(host: &Host, service: &str, kind: &str) -> Result<Option<Vec<Rule>>, Unreadable> {
-    let mut reader = Reader { host, kind, rules: Vec::new(), parts: 0 };
+    let mut reader = Reader { host, kind, rules: Vec::new(), parts: 0, files: 0 };
     Ok(reader.file(service, DEPTH, (0, 0))?.then_some(reader.rules))
 }
 
@@ -78,15 +80,17 @@ struct Reader<'a> {
     kind: &'a str,
     rules: Vec<Rule>,
     parts: usize,
+    files: usize,
 }
 
 impl Reader<'_> {
     fn file(&mut self, service: &str, depth: usize, (level, part): (usize, usize)) -> Result<bool, Unreadable> {
         // A name from a file: it must not lead elsewhere.
         let name = service.strip_prefix("/etc/pam.d/").unwrap_or(service);
-        if name.contains('/') || name.starts_with('.') || depth == 0 {
+        if name.contains('/') || name.starts_with('.') || depth == 0 || self.files == FILES {
             return Ok(false);
         }
+        self.files += 1;
         let mut text = None;
         for directory in DIRECTORIES {
             text = text_file::read(self.host, format!("{directory}/{name}"), LIMIT)?;

@@ -84,20 +84,23 @@ fn of_program(host: &Host) -> Option<String> {
 }
 
 fn is_container(host: &Host) -> bool {
-    const MARKS: [&str; 4] =
-        ["/.dockerenv", "/run/.containerenv", "/run/systemd/container", "/run/host/container-manager"];
+    const MARKS: [&str; 3] = ["/run/.containerenv", "/run/systemd/container", "/run/host/container-manager"];
     const WORDS: [&str; 5] = ["/docker", "/lxc", "/kubepods", "/containerd", "/libpod"];
     let told = |path: &str, words: &[&str]| {
         host.read_text(path, SMALL).is_ok_and(|text| words.iter().any(|word| text.contains(word)))
     };
-    MARKS.iter().any(|path| host.facts(path).is_ok())
+    let here = |path: &str| host.facts(path).is_ok();
+    // Images of boards are made from containers too, and keep this file.
+    let of_docker = here("/.dockerenv") && !here("/run/systemd/system");
+    of_docker
+        || MARKS.iter().any(|path| here(path))
         || told("/proc/1/cgroup", &WORDS)
         || host.read("/proc/1/environ", SMALL).is_ok_and(|bytes| {
             bytes.split(|byte| *byte == 0).any(|word| word.starts_with(b"container=") && word.len() > 10)
         })
 }
 
-fn has_systemd(host: &Host) -> bool {
+pub(super) fn has_systemd(host: &Host) -> bool {
     let here = |path: &str| host.facts(path).is_ok();
     here("/run/systemd/system")
         || (!host.is_live() && (here("/usr/lib/systemd/systemd") || here("/lib/systemd/systemd")))

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, prlimit};
+use rustix::thread::{CapabilitySet, clear_ambient_capability_set, configure_capability_in_ambient_set};
 use thiserror::Error;
 
 use super::clock::Clock;
@@ -160,6 +161,22 @@ fn find(host: &Host, program: Program) -> Result<&'static str, ProgramError> {
     Ok(path)
 }
 
+/// Starts a program from a thread of its own, whose ambient capabilities are cut down to those that the tools of the
+/// firewall need: a program inherits them from the thread that starts it (`capabilities(7)`).
+fn with_few_rights<T: Send>(start: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let work = move || {
+        // A kernel without ambient capabilities hands none on.
+        if clear_ambient_capability_set().is_ok() {
+            for needed in [CapabilitySet::NET_ADMIN, CapabilitySet::NET_RAW] {
+                // It is not held, and then the program does without.
+                let _ = configure_capability_in_ambient_set(needed, true);
+            }
+        }
+        start()
+    };
+    std::thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|_| Err(io::Error::other("the thread ended")))
+}
+
 /// One run of a program.
 struct Call<'a> {
     name: &'static str,
@@ -171,7 +188,8 @@ struct Call<'a> {
 impl Call<'_> {
     fn run(&self, path: &str, words: &[&str]) -> Result<Vec<u8>, ProgramError> {
         #[expect(clippy::disallowed_methods, reason = "this is the one runner")]
-        let mut child = Command::new(path)
+        let mut command = Command::new(path);
+        command
             .args(words)
             .env_clear()
             .env("LC_ALL", "C")
@@ -179,9 +197,8 @@ impl Call<'_> {
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|e| self.failed(e))?;
+            .stderr(Stdio::piped());
+        let mut child = with_few_rights(|| command.spawn()).map_err(|e| self.failed(e))?;
         // Set from outside, a moment after its start: before, it would be ours. Without it the program runs too.
         let limit = Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) };
         let _ = prlimit(Some(Pid::from_child(&child)), Resource::Data, limit);

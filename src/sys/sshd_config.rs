@@ -85,9 +85,13 @@ impl Options {
         let mut block = block.map(str::to_owned);
         for (keyword, arguments) in text.lines().filter_map(words) {
             match &*keyword {
-                "match" => block = Some(arguments.join(" ")),
+                "match" => block = Some(clipped(arguments.join(" "))),
                 "include" => {
                     for pattern in &arguments {
+                        if *files >= INCLUDED {
+                            break;
+                        }
+                        *files += 1;
                         let pattern =
                             if pattern.starts_with('/') { pattern.clone() } else { format!("/etc/ssh/{pattern}") };
                         for included in glob::expand(host, &pattern, INCLUDED)?.paths {
@@ -103,13 +107,20 @@ impl Options {
                 }
                 _ if self.0.len() < OPTIONS => {
                     let keyword = present_name(&keyword).to_owned();
-                    self.0.push(Setting { keyword, value: arguments.join(" "), block: block.clone() });
+                    self.0.push(Setting { keyword, value: clipped(arguments.join(" ")), block: block.clone() });
                 }
                 _ => {}
             }
         }
         Ok(true)
     }
+}
+
+/// Longer criteria and values are cut: no list of ciphers has so many bytes.
+fn clipped(mut text: String) -> String {
+    const LONGEST: usize = 2048;
+    text.truncate(text.floor_char_boundary(LONGEST));
+    text
 }
 
 /// Some options had other names once, which the server still takes.

@@ -45,6 +45,8 @@ impl Unreadable {
 pub fn present<T>(path: &Path, result: io::Result<T>) -> Result<Option<T>, Unreadable> {
     match result {
         Ok(value) => Ok(Some(value)),
+        // A link to itself leads nowhere, for everybody.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => Ok(None),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(Unreadable::new(path, error)),
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::host::{FileKind, Host};
+use super::platform;
 use super::text_file::{self, TEXT_LIMIT, Unreadable};
 
 /// The earlier ones count more (`systemd.unit(5)`).
@@ -30,6 +31,8 @@ pub struct Units {
     wants: Vec<String>,
     /// Names of what the other init systems start.
     started: BTreeSet<String>,
+    /// Whether systemd runs the machine: units of packages are there without it too.
+    systemd: bool,
 }
 
 impl Units {
@@ -38,7 +41,7 @@ impl Units {
     /// # Errors
     /// One cannot be read.
     pub fn read(host: &Host) -> Result<Self, Unreadable> {
-        let mut units = Self::default();
+        let mut units = Self { systemd: platform::has_systemd(host), ..Self::default() };
         for directory in UNITS {
             let names = text_file::names(host, directory, NAMES)?;
             let wants =
@@ -64,6 +67,10 @@ impl Units {
     /// A link cannot be read.
     pub fn enabled(&self, host: &Host, unit: &str) -> Result<bool, Unreadable> {
         let unit = &if unit.contains('.') { unit.to_owned() } else { format!("{unit}.service") };
+        let plain = unit.strip_suffix(".service").or_else(|| unit.strip_suffix(".socket")).unwrap_or(unit);
+        if !self.systemd && self.started.contains(plain) {
+            return Ok(true);
+        }
         let mut known = false;
         for directory in UNITS {
             let path = format!("{directory}/{unit}");
@@ -83,7 +90,6 @@ impl Units {
                 return Ok(true);
             }
         }
-        let plain = unit.strip_suffix(".service").or_else(|| unit.strip_suffix(".socket")).unwrap_or(unit);
         Ok(!known && self.started.contains(plain))
     }
 }
@@ -146,6 +152,7 @@ mod tests {
                 link(&wants, &format!("/lib/systemd/system/{unit}"));
             }
         }
+        put("lib/systemd/systemd", "");
         link("etc/systemd/system/avahi.service", "/dev/null");
         put("lib/systemd/system/serial-getty@.service", "[Unit]\n");
         for line in ["ttyS0", "ttyS1"] {

@@ -76,9 +76,15 @@ impl Comparison {
     }
 }
 
-/// Whether a text has a part.
+/// Whether a text has a part. An option of one letter, such as `-s`, is a word or one of several letters in a word.
 #[must_use]
 pub fn has(text: &str, part: &str, exact: bool) -> bool {
+    if let Some(letter) =
+        part.strip_prefix('-').and_then(|rest| rest.parse::<char>().ok()).filter(char::is_ascii_alphabetic)
+    {
+        let mut words = text.split([' ', '\t', '"', '\'']).filter_map(|word| word.strip_prefix('-'));
+        return words.any(|letters| letters.bytes().all(|b| b.is_ascii_alphabetic()) && letters.contains(letter));
+    }
     if exact { text.contains(part) } else { text.to_lowercase().contains(&part.to_lowercase()) }
 }
 

@@ -1,6 +1,7 @@
 //! The machine, as the probes see it: what several of them need is read once, when the first one asks.
 
 use std::cell::{Cell, OnceCell};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::verdict::Verdict;
@@ -9,7 +10,7 @@ use crate::sys::host::Host;
 use crate::sys::mounts;
 use crate::sys::packages::{self, Installed};
 use crate::sys::platform::Platform;
-use crate::sys::sockets::{self, BoundSocket, Transport};
+use crate::sys::sockets::{self, BoundSocket};
 use crate::sys::sshd_config::Options;
 use crate::sys::text_file::Unreadable;
 use crate::sys::units::Units;
@@ -18,6 +19,13 @@ use crate::sys::units::Units;
 const MOUNTS: usize = 1 << 20;
 /// So many passwords are tried in a run: each takes some milliseconds.
 const TRIES: u32 = 12;
+
+/// The machine as its first process sees it.
+const FIRST: &str = "/proc/1/root";
+
+fn unseen() -> Cannot {
+    Cannot("what the first process sees there is not told: run as root, or with CAP_SYS_PTRACE".to_owned())
+}
 
 /// Why a probe has no answer, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +58,7 @@ pub struct Machine<'a> {
     packages: Once<Installed>,
     waiting: Once<Option<Vec<BoundSocket>>>,
     mounts: OnceCell<Option<Vec<u8>>>,
-    elsewhere: OnceCell<bool>,
+    elsewhere: OnceCell<Option<bool>>,
     tries: Cell<u32>,
 }
 
@@ -114,7 +122,7 @@ impl<'a> Machine<'a> {
                 return Ok(None);
             }
             let listing = sockets::waiting(self.host);
-            if listing.unreadable.len() == Transport::ALL.len() || listing.cut {
+            if !listing.unreadable.is_empty() || listing.cut {
                 return Err(Cannot(format!("the sockets cannot be listed: {}", listing.unreadable.join(", "))));
             }
             Ok(Some(listing.sockets))
@@ -124,28 +132,48 @@ impl<'a> Machine<'a> {
 
     /// The table of what is mounted; `None` on an image. That of the first process is preferred: a service may have one
     /// of its own.
-    pub(super) fn mounts(&self) -> Option<&[u8]> {
+    pub(super) fn mounts(&self) -> Result<Option<&[u8]>, Cannot> {
         let read = |path| self.host.read(path, MOUNTS).ok().filter(|table| !table.is_empty());
-        self.mounts.get_or_init(|| read("/proc/1/mountinfo").or_else(|| read(mounts::PATH))).as_deref()
+        let own = || if self.elsewhere() == Some(false) { read(mounts::PATH) } else { None };
+        let table = self.mounts.get_or_init(|| read("/proc/1/mountinfo").or_else(own)).as_deref();
+        if table.is_none() && self.elsewhere() != Some(false) { Err(unseen()) } else { Ok(table) }
     }
 
-    /// What to put in front of a path so that it is the machine's. systemd shows a service files of its own in `/dev`,
-    /// `/tmp` and perhaps `/home`; the first process sees all, and its root is open to whoever may trace it.
-    pub(super) fn front(&self) -> &'static str {
-        const FIRST: &str = "/proc/1/root";
+    /// Whether systemd shows this process files of its own in `/dev`, `/tmp` and `/home`; `None` if that is not told to us.
+    fn elsewhere(&self) -> Option<bool> {
         let host = self.host;
-        let elsewhere = || {
+        *self.elsewhere.get_or_init(|| {
+            if !host.is_live() {
+                return Some(false);
+            }
             let space = |process: &str| host.read_link(format!("/proc/{process}/ns/mnt")).ok();
-            let differs = space("1").zip(space("self")).is_some_and(|(first, own)| first != own);
-            host.is_live() && differs && host.facts(format!("{FIRST}/etc")).is_ok()
-        };
-        if *self.elsewhere.get_or_init(elsewhere) { FIRST } else { "" }
+            if space("1")? == space("self")? {
+                return Some(false);
+            }
+            // In a container that sees the processes of its host, the first one is of another machine.
+            let place = |path: &str| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+            Some(place("/etc")? == place(&format!("{FIRST}/etc"))?)
+        })
     }
 
-    /// A path as people know it, without [`Machine::front`].
-    pub(super) fn shown(&self, path: &Path) -> String {
+    /// What to put in front of a path so that it is the machine's: the first process sees all, and its root is open to
+    /// whoever may trace it.
+    ///
+    /// # Errors
+    /// The path may be another one for this process than for the machine.
+    pub(super) fn front(&self, path: &str) -> Result<&'static str, Cannot> {
+        const PRIVATE: [&str; 6] = ["/dev", "/tmp", "/var/tmp", "/home", "/root", "/run/user"];
+        match self.elsewhere() {
+            Some(true) => Ok(FIRST),
+            None if PRIVATE.iter().any(|place| Path::new(path).starts_with(place)) => Err(unseen()),
+            _ => Ok(""),
+        }
+    }
+
+    /// A path as people know it, without what [`Machine::front`] gives.
+    pub(super) fn shown(path: &Path) -> String {
         let text = path.display().to_string();
-        text.strip_prefix(self.front()).map(str::to_owned).unwrap_or(text)
+        text.strip_prefix(FIRST).map(str::to_owned).unwrap_or(text)
     }
 
     /// Whether one more password may be tried.

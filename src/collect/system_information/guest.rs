@@ -120,7 +120,8 @@ fn container(host: &Host) -> Option<String> {
     if has("/run/.containerenv") {
         return Some("podman".to_owned());
     }
-    if has("/.dockerenv") {
+    // Images of boards are made from containers too, and keep this file.
+    if has("/.dockerenv") && !has("/run/systemd/system") {
         return Some("docker".to_owned());
     }
     if has("/proc/vz") && !has("/proc/bc") {

@@ -103,11 +103,14 @@ fn pending_reboot(host: &Host) -> Option<String> {
 /// given to a virtual machine from outside has no modules there either, but then none is loaded.
 fn replaced_kernel(host: &Host) -> Option<String> {
     let running = line(host, "/proc/sys/kernel/osrelease")?;
-    let others = host.list("/lib/modules", KERNELS).ok()?;
-    let is_whole = |name: &str| host.facts(format!("/lib/modules/{name}/modules.dep")).is_ok();
+    // systemd may hide them from a service; the first process sees them.
+    let hidden = host.is_live() && host.list("/lib/modules", 1).is_ok_and(|names| names.is_empty());
+    let place = if hidden { "/proc/1/root/lib/modules" } else { "/lib/modules" };
+    let others = host.list(place, KERNELS).ok()?;
+    let is_whole = |name: &str| host.facts(format!("{place}/{name}/modules.dep")).is_ok();
     let other = others.iter().filter_map(|name| name.to_str()).any(|name| name != running && is_whole(name));
     let modules = host.read("/proc/modules", 1).ok()?;
-    let replaced = other && !modules.is_empty() && host.facts(format!("/lib/modules/{running}")).is_err();
+    let replaced = other && !modules.is_empty() && host.facts(format!("{place}/{running}")).is_err();
     replaced.then(|| format!("the modules of the running kernel {running} are no longer installed"))
 }
 

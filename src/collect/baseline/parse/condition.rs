@@ -305,6 +305,7 @@ fn path_fault(path: &str, stars: bool) -> Option<&'static str> {
 
 /// Why the content of a file is not read: what it says could block, be endless, or must stay secret.
 fn content_fault(path: &str) -> Option<&'static str> {
+    const OURS: [&str; 3] = ["/etc/twinward", "/var/lib/twinward", "/run/credentials"];
     const SECRETS: [&str; 5] =
         ["/etc/shadow", "/etc/gshadow", "/etc/shadow-", "/etc/gshadow-", "/etc/security/opasswd"];
     let of_process = path.strip_prefix("/proc/").and_then(|rest| rest.split('/').next()).is_some_and(|first| {
@@ -315,6 +316,12 @@ fn content_fault(path: &str) -> Option<&'static str> {
     });
     if path.starts_with("/dev/") || of_process {
         return Some("devices and processes are not read");
+    }
+    if path.split('/').nth(1).is_some_and(|first| first.contains('*')) {
+        return Some("expected a path whose first part has no *");
+    }
+    if OURS.iter().any(|place| std::path::Path::new(path).starts_with(place)) {
+        return Some("what may hold the agent's key is not read");
     }
     let mut patterns = SECRETS.iter();
     let secret = patterns.any(|secret| crate::sys::glob::fits(path.as_bytes(), secret.as_bytes()));

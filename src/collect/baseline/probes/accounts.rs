@@ -137,13 +137,22 @@ impl Users<'_> {
 
     fn default_passwords(&self) -> Result<Verdict, Cannot> {
         let fields = self.fields()?;
-        let mut amiss = Vec::new();
+        let (mut amiss, mut untried) = (Vec::new(), Vec::new());
         for (name, passwords) in KNOWN {
             let Some((_, hash)) = fields.iter().find(|(account, _)| account == name) else { continue };
-            let Some(hash) = hash.expose_text() else { continue };
-            if passwords.iter().any(|password| crypt::matches(self.machine, hash, password) == Some(true)) {
+            let Some(hash) = hash.expose_text().filter(|hash| hash.starts_with('$')) else { continue };
+            let tried: Vec<_> = passwords.iter().map(|word| crypt::matches(self.machine, hash, word)).collect();
+            if tried.contains(&Some(true)) {
                 amiss.push(format!("{name} has the password that everybody knows"));
+            } else if tried.contains(&None) && *name != "root" {
+                untried.push(*name);
             }
+        }
+        if amiss.is_empty() && !untried.is_empty() {
+            return Err(Cannot(format!(
+                "the password of {} cannot be tried: its hash is of another kind",
+                untried.join(", ")
+            )));
         }
         Ok(Verdict::of_list(&amiss, "a password of one's own"))
     }
@@ -198,7 +207,7 @@ impl Users<'_> {
         for account in &self.all {
             let person = account.uid == 0 || (account.uid >= least && account.uid != NOBODY);
             let home = Path::new(&account.home);
-            let place = PathBuf::from(format!("{}{}", self.machine.front(), account.home));
+            let place = PathBuf::from(format!("{}{}", self.machine.front(&account.home)?, account.home));
             let plain =
                 home.is_absolute() && home != Path::new("/") && !account.home.split('/').any(|part| part == "..");
             if person
@@ -215,7 +224,7 @@ impl Users<'_> {
     fn homes(&self, expected: &str, wrong: impl Fn(&Account, FileFacts) -> Option<String>) -> Result<Verdict, Cannot> {
         let mut amiss = Vec::new();
         for (account, home, facts) in self.of_people()? {
-            amiss.extend(wrong(account, facts).map(|wrong| format!("{} {wrong}", self.machine.shown(&home))));
+            amiss.extend(wrong(account, facts).map(|wrong| format!("{} {wrong}", Machine::shown(&home))));
         }
         Ok(Verdict::of_list(&amiss, expected))
     }
@@ -230,7 +239,7 @@ impl Users<'_> {
             let names = text_file::names(host, &directory, FILES + 1)?;
             if names.len() > FILES {
                 // One that is left out could be the one that is amiss.
-                amiss.push(format!("{} has more than {FILES} files", self.machine.shown(&directory)));
+                amiss.push(format!("{} has more than {FILES} files", Machine::shown(&directory)));
             }
             if names.is_empty() {
                 continue;
@@ -238,9 +247,9 @@ impl Users<'_> {
             let mut look = |path: &Path, closed: u32| -> Result<(), Cannot> {
                 let Some(facts) = present(path, host.facts(path))? else { return Ok(()) };
                 if facts.uid != account.uid && facts.uid != 0 {
-                    amiss.push(format!("{} belongs to uid {}", self.machine.shown(path), facts.uid));
+                    amiss.push(format!("{} belongs to uid {}", Machine::shown(path), facts.uid));
                 } else if facts.mode & closed != 0 {
-                    amiss.push(format!("{} has mode {:04o}", self.machine.shown(path), facts.mode));
+                    amiss.push(format!("{} has mode {:04o}", Machine::shown(path), facts.mode));
                 }
                 Ok(())
             };

@@ -15,7 +15,7 @@ const MATCHES: usize = 4096;
 
 pub(super) fn file(machine: &Machine, probe: &FileProbe) -> Result<Verdict, Cannot> {
     let host = machine.host;
-    let found = glob::expand(host, &format!("{}{}", machine.front(), probe.path), MATCHES)?;
+    let found = glob::expand(host, &format!("{}{}", machine.front(&probe.path)?, probe.path), MATCHES)?;
     let mut amiss = Vec::new();
     let mut count = 0;
     for path in &found.paths {
@@ -27,13 +27,14 @@ pub(super) fn file(machine: &Machine, probe: &FileProbe) -> Result<Verdict, Cann
         count += 1;
         let wrong = deviations(machine, probe, facts)?;
         if !wrong.is_empty() {
-            amiss.push(format!("{} {}", machine.shown(path), wrong.join(", ")));
+            amiss.push(format!("{} {}", Machine::shown(path), wrong.join(", ")));
         }
     }
     match probe.exists {
         Some(true) if count == 0 => return Ok(Verdict::fails(format!("{} does not exist, expected to", probe.path))),
         Some(false) => {
-            let named: Vec<String> = found.paths.iter().map(|path| format!("{} exists", machine.shown(path))).collect();
+            let named: Vec<String> =
+                found.paths.iter().map(|path| format!("{} exists", Machine::shown(path))).collect();
             return Ok(if count == 0 { Verdict::Holds } else { Verdict::of_list(&named, "no such file") });
         }
         _ => {}
@@ -95,9 +96,10 @@ fn group_id(machine: &Machine, name: &str) -> Result<Option<u32>, Cannot> {
     Ok(machine.groups()?.iter().find(|group| group.name == name).map(|group| group.gid))
 }
 
-/// Whether a file begins as a private key does, in PEM or OpenSSH's own form.
+/// Whether a file has a private key near its beginning, in PEM or OpenSSH's own form.
 pub(super) fn is_private_key(host: &Host, path: &Path, facts: FileFacts) -> Result<bool, Unreadable> {
-    const HEAD: u64 = 64;
+    // Parameters of a curve, or a certificate, may stand before the key.
+    const HEAD: u64 = 16 * 1024;
     if facts.kind != FileKind::File {
         return Ok(false);
     }
@@ -107,5 +109,5 @@ pub(super) fn is_private_key(host: &Host, path: &Path, facts: FileFacts) -> Resu
         Ok(head)
     };
     let head = present(path, read())?.unwrap_or_default();
-    Ok(head.starts_with(b"-----BEGIN ") && head.windows(16).any(|part| part == b"PRIVATE KEY-----"))
+    Ok(head.windows(11).any(|part| part == b"-----BEGIN ") && head.windows(16).any(|part| part == b"PRIVATE KEY-----"))
 }

@@ -4,7 +4,7 @@
 //! in front; quotes around the value are taken off, and so is a blank with `#` and all after it. A line `[Name]` begins a
 //! section.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::super::check::{KeyProbe, TextProbe};
 use super::super::compare::{Comparison, has};
@@ -33,11 +33,16 @@ pub(super) fn key(machine: &Machine, probe: &KeyProbe) -> Result<Verdict, Cannot
         return Ok(probe.compare.judge(&format!("{} in {files}", probe.key), None));
     };
     let what = format!("{} in {}", probe.key, path.display());
-    Ok(if secret(&probe.key, &value) {
+    Ok(if secret(&probe.key, &value) || is_closed(machine, &path) {
         Verdict::of(probe.compare.holds(&value), || format!("{what} is not as it must be (a secret is not shown)"))
     } else {
         probe.compare.judge(&what, Some(&value))
     })
+}
+
+/// Whether others may not read the file: then nothing of it leaves the machine.
+fn is_closed(machine: &Machine, path: &Path) -> bool {
+    machine.host.facts(path).is_ok_and(|facts| facts.mode & 0o004 == 0)
 }
 
 /// Whether a value may be a secret: nothing of it may leave the machine.
@@ -69,9 +74,10 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(move |line| !line.is_empty() && !comment(line))
 }
 
-/// With one blank in place of several blanks and tabs.
-fn single_spaced(line: &str) -> String {
-    line.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+/// A text as it is compared: without blanks, which most files take in several places or not at all; exactly, with one
+/// blank in place of several.
+fn spelling(text: &str, exact: bool) -> String {
+    text.split_ascii_whitespace().collect::<Vec<_>>().join(if exact { " " } else { "" })
 }
 
 /// The value of the setting in a text.
@@ -129,7 +135,8 @@ pub(super) fn text(machine: &Machine, probe: &TextProbe) -> Result<Verdict, Cann
     for path in paths {
         let Some(text) = text_file::read(machine.host, &path, TEXT_LIMIT)? else { continue };
         read = true;
-        if lines(&text).any(|line| has(&single_spaced(line), &probe.part, probe.exact)) {
+        let part = spelling(&probe.part, probe.exact);
+        if lines(&text).any(|line| has(&spelling(line, probe.exact), &part, probe.exact)) {
             return Ok(Verdict::of(probe.wanted, || {
                 format!("a line of {} has \"{}\" in it, expected none", path.display(), probe.part)
             }));
@@ -146,7 +153,13 @@ pub(super) fn text(machine: &Machine, probe: &TextProbe) -> Result<Verdict, Cann
 pub(super) fn value(machine: &Machine, path: &str, compare: &Comparison) -> Result<Verdict, Cannot> {
     const SMALL: usize = 4096;
     let text = text_file::read(machine.host, path, SMALL)?;
-    Ok(compare.judge(path, text.as_deref().map(|text| text.trim_matches(['\0', ' ', '\n', '\t']))))
+    let value = text.as_deref().map(|text| text.trim_matches(['\0', ' ', '\n', '\t']));
+    Ok(match value {
+        Some(value) if secret(path, value) || is_closed(machine, Path::new(path)) => {
+            Verdict::of(compare.holds(value), || format!("{path} is not as it must be (a secret is not shown)"))
+        }
+        value => compare.judge(path, value),
+    })
 }
 
 #[cfg(test)]
@@ -176,8 +189,9 @@ mod tests {
     #[test]
     fn comments_are_no_lines_and_blanks_are_one() {
         let text = "# a\n ; b\n// c\n//\n//server/share /mnt\n\n\t* hard\t  core 0 \n";
-        let found: Vec<String> = lines(text).map(single_spaced).collect();
+        let found: Vec<String> = lines(text).map(|line| spelling(line, true)).collect();
         assert_eq!(found, ["//server/share /mnt", "* hard core 0"]);
+        assert_eq!(spelling("guest ok = yes", false), spelling("guest ok=yes", false));
     }
 
     #[test]

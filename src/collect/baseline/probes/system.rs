@@ -19,7 +19,7 @@ pub(super) fn mount(machine: &Machine, probe: &MountProbe) -> Result<Verdict, Ca
     /// What the system mounts by itself: `fstab` need not name it.
     const OWN: [&str; 5] = ["/proc", "/sys", "/dev", "/dev/shm", "/run"];
     let point = Path::new(&*probe.point);
-    let found = if let Some(table) = machine.mounts() {
+    let found = if let Some(table) = machine.mounts()? {
         mounts::mounted_at(table, point)
     } else {
         let fstab = text_file::read(machine.host, "/etc/fstab", TEXT_LIMIT)?.unwrap_or_default();
