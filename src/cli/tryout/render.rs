@@ -23,26 +23,20 @@ fn event(event: &Value) -> String {
     let details = match (name.as_str(), items) {
         (_, []) => "nothing found".to_owned(),
         ("ProcessCreate", [item, ..]) => process(item),
+        ("LocalUsers", items) => some("accounts", items, |i| text(&i["UserName"])),
         ("ListeningPorts", items) => {
-            let some: Vec<_> = items
-                .iter()
-                .take(6)
-                .map(|i| format!("{} {}:{}", text(&i["Protocol"]), text(&i["LocalAddress"]), text(&i["LocalPort"])))
-                .collect();
-            let more = items.len().saturating_sub(some.len());
-            format!(
-                "{} sockets: {}{}",
-                items.len(),
-                some.join(", "),
-                if more > 0 { format!(", {more} more") } else { String::new() }
-            )
+            let socket =
+                |i: &Value| format!("{} {}:{}", text(&i["Protocol"]), text(&i["LocalAddress"]), text(&i["LocalPort"]));
+            some("sockets", items, socket)
         }
+        ("FirewallConfiguration", items) => some("rules and policies", items, |i| text(&i["ExtraDetails"]["Rule"])),
         ("ConnectedHardware", items) => {
             let gone = items.iter().filter(|i| i["ExtraDetails"]["State"] != "connected").count();
-            let names: Vec<_> = items.iter().take(6).map(|i| text(&i["HardwareName"])).collect();
-            let more = items.len().saturating_sub(names.len());
-            let more = if more > 0 { format!(", {more} more") } else { String::new() };
-            format!("{} devices, {gone} of them gone: {}{more}", items.len(), names.join(", "))
+            some(&format!("devices, {gone} of them gone"), items, |i| text(&i["HardwareName"]))
+        }
+        ("OSBaseline", items) => {
+            let critical = items.iter().filter(|i| i["Severity"] == "Critical" && i["Result"] == "Fail").count();
+            some(&format!("checks amiss, {critical} of them critical"), items, |i| text(&i["ExtraDetails"]["CheckId"]))
         }
         ("SystemInformation", [item, ..]) => format!(
             "{} {}, {}, {} MiB, host {}",
@@ -72,6 +66,14 @@ fn event(event: &Value) -> String {
     };
     let time = event["TimestampLocal"].as_str().and_then(|t| t.get(11..19)).unwrap_or("--:--:--").to_owned();
     cut(&printable(&format!("{time}  {name:<24}{details}")))
+}
+
+/// How many there are, and the names of the first ones.
+fn some(what: &str, items: &[Value], name: impl Fn(&Value) -> String) -> String {
+    let names: Vec<_> = items.iter().take(6).map(name).collect();
+    let more = items.len().saturating_sub(names.len());
+    let more = if more > 0 { format!(", {more} more") } else { String::new() };
+    format!("{} {what}: {}{more}", items.len(), names.join(", "))
 }
 
 fn process(item: &Value) -> String {
@@ -114,6 +116,8 @@ mod tests {
         let body = json!({"Events": [
             {"Name": "ProcessCreate", "TimestampLocal": "2026-07-01T11:30:00.250+02:00", "Payload": [{"UserName": "root", "CommandLine": "ls \u{1b}[31m -l", "Executable": "/bin/ls", "ExtraDetails": {"HitCount": "3"}}]},
             {"Name": "ListeningPorts", "TimestampLocal": "2026-07-01T11:30:00.250+02:00", "Payload": []},
+            {"Name": "LocalUsers", "Payload": [{"UserName": "root"}, {"UserName": "pi"}]},
+            {"Name": "OSBaseline", "Payload": [{"Severity": "Critical", "Result": "Fail", "ExtraDetails": {"CheckId": "ssh-root-login"}}]},
             {"Name": "MessageStatistics", "Payload": [{"MessagesSent": 4, "MessagesUnder4KB": 1, "TotalFailed": 0}]},
         ]});
         assert_eq!(
@@ -121,6 +125,8 @@ mod tests {
             [
                 "11:30:00  ProcessCreate           root: ls \\u{1b}[31m -l (3 times)  [/bin/ls]",
                 "11:30:00  ListeningPorts          nothing found",
+                "--:--:--  LocalUsers              2 accounts: root, pi",
+                "--:--:--  OSBaseline              1 checks amiss, 1 of them critical: ssh-root-login",
                 "--:--:--  MessageStatistics       4 sent, 1 under 4 KiB, 0 failed",
             ]
         );
