@@ -1,9 +1,9 @@
-//! The local accounts as their files have them (`passwd(5)`, `shadow(5)`, `group(5)`), one a line:
+//! The local accounts with their password fields, for the checks that must look at a hash. What only needs to know whether
+//! there is a password reads `passwd` and `shadow`, which keep none. The lines are those of `passwd(5)`, `group(5)` (see
+//! [`super::passwd`], [`super::group`]) and `shadow(5)`:
 //!
 //! ```text
-//! /etc/passwd  name:password:uid:gid:comment:home:shell
 //! /etc/shadow  name:password:last change:least days:most days:warning:inactive:expiry:
-//! /etc/group   name:password:gid:member,member
 //! ```
 
 use std::io::{self, Read};
@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::host::Host;
 use super::text_file::{self, Unreadable, present};
+use super::{group, passwd, shadow};
 use crate::model::secret::Secret;
 
 const LIMIT: usize = 1 << 20;
@@ -63,7 +64,7 @@ pub struct Group {
 /// # Errors
 /// It cannot be read.
 pub fn accounts(host: &Host) -> Result<Vec<Account>, Unreadable> {
-    let text = text_file::read(host, "/etc/passwd", LIMIT)?.unwrap_or_default();
+    let text = text_file::read(host, passwd::PATH, LIMIT)?.unwrap_or_default();
     Ok(parse_accounts(&text))
 }
 
@@ -72,7 +73,7 @@ pub fn accounts(host: &Host) -> Result<Vec<Account>, Unreadable> {
 /// # Errors
 /// It cannot be read.
 pub fn groups(host: &Host) -> Result<Vec<Group>, Unreadable> {
-    let text = text_file::read(host, "/etc/group", LIMIT)?.unwrap_or_default();
+    let text = text_file::read(host, group::PATH, LIMIT)?.unwrap_or_default();
     Ok(parse_groups(&text))
 }
 
@@ -81,53 +82,41 @@ pub fn groups(host: &Host) -> Result<Vec<Group>, Unreadable> {
 /// # Errors
 /// It cannot be read.
 pub fn shadow(host: &Host) -> Result<Option<Vec<Shadow>>, Unreadable> {
-    const PATH: &str = "/etc/shadow";
     let read = || {
-        let file = host.regular(PATH)?;
+        let file = host.regular(shadow::PATH)?;
         let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX).min(LIMIT) + 1;
         // Room for all at once: what grows leaves copies behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(size + 32));
         file.take(size as u64).read_to_end(&mut bytes)?;
         if bytes.len() > LIMIT { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
     };
-    Ok(present(Path::new(PATH), read())?.map(|bytes| parse_shadow(&bytes)))
+    Ok(present(Path::new(shadow::PATH), read())?.map(|bytes| parse_shadow(&bytes)))
 }
 
-/// The accounts in the text of the file; lines that cannot be read are left out.
+/// The accounts in the text of the file, those of a directory (`+`) too; lines that cannot be read are left out.
 #[must_use]
 pub fn parse_accounts(text: &str) -> Vec<Account> {
-    let line = |line: &str| -> Option<Account> {
-        let mut fields = line.split(':');
-        let (name, password) = (fields.next()?, fields.next()?);
-        let (uid, gid) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-        let (home, shell) = (fields.nth(1).unwrap_or_default(), fields.next().unwrap_or_default());
-        (!name.is_empty() && !name.starts_with('#')).then(|| Account {
-            name: name.to_owned(),
-            password: Secret::new(password.as_bytes().to_vec()),
-            uid,
-            gid,
-            home: home.to_owned(),
-            shell: shell.to_owned(),
-        })
+    let lines = text.lines().filter(|line| !line.starts_with('#')).filter_map(passwd::fields);
+    let owned = |(account, password): (passwd::Account<'_>, &str)| Account {
+        name: account.name.to_owned(),
+        password: Secret::new(password.as_bytes().to_vec()),
+        uid: account.uid,
+        gid: account.gid,
+        home: account.home.to_owned(),
+        shell: account.shell.to_owned(),
     };
-    text.lines().filter_map(line).take(ENTRIES).collect()
+    lines.take(ENTRIES).map(owned).collect()
 }
 
 /// The groups in the text of the file; lines that cannot be read are left out.
 #[must_use]
 pub fn parse_groups(text: &str) -> Vec<Group> {
-    let line = |line: &str| -> Option<Group> {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        let gid = fields.nth(1)?.parse().ok()?;
-        let members = fields.next().unwrap_or_default().split(',').map(str::trim).filter(|m| !m.is_empty());
-        (!name.is_empty()).then(|| Group {
-            name: name.to_owned(),
-            gid,
-            members: members.take(ENTRIES).map(str::to_owned).collect(),
-        })
+    let owned = |group: group::Group<'_>| Group {
+        name: group.name.to_owned(),
+        gid: group.gid,
+        members: group.members().take(ENTRIES).map(str::to_owned).collect(),
     };
-    text.lines().filter_map(line).take(ENTRIES).collect()
+    group::groups(text).take(ENTRIES).map(owned).collect()
 }
 
 /// The entries in the bytes of the file; lines that cannot be read are left out.

@@ -17,7 +17,23 @@ use super::host::{Attributes, Host};
 pub struct Fixture {
     /// Its files.
     pub host: Host,
-    _directory: TempDir,
+    directory: TempDir,
+}
+
+impl Fixture {
+    /// Puts one more file there: its path from the root, without the slash in front.
+    pub fn put(&self, path: &str, content: impl AsRef<[u8]>) {
+        let path = self.directory.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        write_atomic(&path, content.as_ref(), 0o644).unwrap();
+    }
+
+    /// Puts a symbolic link there.
+    pub fn link(&self, path: &str, target: &str) {
+        let path = self.directory.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        symlink(target, path).unwrap();
+    }
 }
 
 /// Sets up the captured machine with this name.
@@ -25,29 +41,26 @@ pub fn machine(name: &str) -> Fixture {
     let directory = tempfile::tempdir().unwrap();
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/host").join(name);
     copy(&from, directory.path());
-    for line in fs::read_to_string(from.join("links")).unwrap_or_default().lines() {
-        let (path, target) = line.split_once(" -> ").unwrap();
-        let path = directory.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        symlink(target, path).unwrap();
-    }
     let text = fs::read_to_string(from.join("attributes")).unwrap_or_default();
     for path in text.lines().filter_map(|line| line.split_once(" /")?.1.strip_suffix('/')) {
         fs::create_dir_all(directory.path().join(path)).unwrap();
     }
-    let recorded = attributes(&text);
-    Fixture { host: Host::captured(directory.path(), recorded), _directory: directory }
+    let machine = Fixture { host: Host::captured(directory.path(), attributes(&text)), directory };
+    for line in fs::read_to_string(from.join("links")).unwrap_or_default().lines() {
+        let (path, target) = line.split_once(" -> ").unwrap();
+        machine.link(path, target);
+    }
+    machine
 }
 
 /// Makes a machine of these files: paths from its root, without the slash in front, and contents.
 pub fn made(files: &[(&str, &str)]) -> Fixture {
     let directory = tempfile::tempdir().unwrap();
+    let made = Fixture { host: Host::captured(directory.path(), BTreeMap::new()), directory };
     for (path, text) in files {
-        let path = directory.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        write_atomic(&path, text.as_bytes(), 0o644).unwrap();
+        made.put(path, text);
     }
-    Fixture { host: Host::captured(directory.path(), BTreeMap::new()), _directory: directory }
+    made
 }
 
 /// Reads the lines of a file `attributes`.

@@ -6,7 +6,6 @@
 use std::ops::ControlFlow;
 
 use super::host::Host;
-use super::sysctl::drop_ins;
 use super::text_file::{self, TEXT_LIMIT, Unreadable};
 
 const DIRECTORIES: [&str; 5] =
@@ -68,7 +67,7 @@ fn refused(host: &Host, name: &str) -> Result<bool, Unreadable> {
     if listed.any(|list| list.split(',').any(|module| plain(module) == name)) {
         return Ok(true);
     }
-    for path in drop_ins(host, &DIRECTORIES, ".conf")? {
+    for path in text_file::drop_ins(host, &DIRECTORIES, ".conf")? {
         if text_file::read(host, path, TEXT_LIMIT)?.is_some_and(|text| refuses(&text, name)) {
             return Ok(true);
         }
@@ -109,23 +108,17 @@ fn names(path: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::create_dir_all;
-
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sys::files::write_atomic;
+    use crate::sys::fixture;
 
     #[test]
     fn what_is_loaded_built_in_or_refused_is_known() {
-        let root = tempfile::tempdir().unwrap();
-        let host = Host::rooted(root.path());
-        let put = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            create_dir_all(path.parent().unwrap()).unwrap();
-            write_atomic(&path, text.as_bytes(), 0o644).unwrap();
-        };
-        let of = |name| (loaded(&host, name).unwrap(), loadable(&host, name).unwrap());
+        let machine = fixture::made(&[]);
+        let host = &machine.host;
+        let put = |path, text| machine.put(path, text);
+        let of = |name| (loaded(host, name).unwrap(), loadable(host, name).unwrap());
         assert_eq!(of("usb-storage"), (false, false));
         put("proc/modules", "cramfs 16384 0 - Live 0x0\n");
         put("proc/sys/kernel/osrelease", "6.1.0-13-arm64\n");

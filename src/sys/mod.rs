@@ -30,6 +30,7 @@ pub mod mounts;
 pub mod net_namespaces;
 pub mod netlink;
 pub mod notify;
+pub mod os_release;
 pub mod packages;
 pub mod pam;
 pub mod passwd;

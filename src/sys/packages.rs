@@ -87,23 +87,17 @@ impl StatusReader {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::create_dir_all;
-
     use super::*;
-    use crate::sys::files::write_atomic;
+    use crate::sys::fixture;
 
     #[test]
     fn each_database_is_read() {
-        let root = tempfile::tempdir().unwrap();
-        let host = Host::rooted(root.path());
-        let put = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            create_dir_all(path.parent().unwrap()).unwrap();
-            write_atomic(&path, text.as_bytes(), 0o644).unwrap();
-        };
-        assert_eq!(installed(&host).unwrap(), Installed::None);
+        let machine = fixture::made(&[]);
+        let host = &machine.host;
+        let put = |path, text| machine.put(path, text);
+        assert_eq!(installed(host).unwrap(), Installed::None);
         put("var/lib/rpm/rpmdb.sqlite", "");
-        assert_eq!(installed(&host).unwrap(), Installed::Unknown);
+        assert_eq!(installed(host).unwrap(), Installed::Unknown);
         put(
             "var/lib/dpkg/status",
             "Package: telnetd\nStatus: deinstall ok config-files\nPackage-Type: x\n\nStatus: install ok installed\n\
@@ -111,6 +105,6 @@ mod tests {
         );
         put("lib/apk/db/installed", "C:Q1\nP:busybox\nV:1\n\nP:musl\n");
         let names: Vec<Box<str>> = ["busybox", "last", "musl", "ssh"].map(Into::into).to_vec();
-        assert_eq!(installed(&host).unwrap(), Installed::Known(names.into_iter().collect()));
+        assert_eq!(installed(host).unwrap(), Installed::Known(names.into_iter().collect()));
     }
 }

@@ -119,13 +119,18 @@ pub fn accounts(text: &str) -> impl Iterator<Item = Option<Account<'_>>> {
 }
 
 fn account(line: &str) -> Option<Account<'_>> {
+    let (account, password) = fields(line)?;
+    (account.name.len() <= NAME).then(|| Account { password: Password::of_passwd(password.as_bytes()), ..account })
+}
+
+/// An account, and its password field; what the field says is not looked at yet. `None` for a line that is no account.
+pub(super) fn fields(line: &str) -> Option<(Account<'_>, &str)> {
     let mut fields = line.split(':');
     let mut field = || fields.next();
     let (name, password) = (field()?, field()?);
     let (uid, gid) = (field()?.trim().parse().ok()?, field()?.trim().parse().ok()?);
     let (_comment, home, shell) = (field(), field().unwrap_or_default(), field().unwrap_or_default());
-    let named = !name.is_empty() && name.len() <= NAME;
-    named.then(|| Account { name, password: Password::of_passwd(password.as_bytes()), uid, gid, home, shell })
+    (!name.is_empty()).then_some((Account { name, password: Password::Elsewhere, uid, gid, home, shell }, password))
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ const ROOT: &str = "/proc/sys";
 const DIRECTORIES: [&str; 5] =
     ["/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d"];
 const VALUE: usize = 4096;
-const FILES: usize = 256;
 
 /// The value of a parameter such as `kernel.kptr_restrict`; `None` if there is no such parameter, or none is set.
 ///
@@ -25,28 +24,11 @@ pub fn value(host: &Host, name: &str) -> Result<Option<String>, Unreadable> {
         return Ok(text.map(|text| text.split_ascii_whitespace().collect::<Vec<_>>().join(" ")));
     }
     let mut value = None;
-    for path in drop_ins(host, &DIRECTORIES, ".conf")?.into_iter().chain(["/etc/sysctl.conf".to_owned()]) {
+    for path in text_file::drop_ins(host, &DIRECTORIES, ".conf")?.into_iter().chain(["/etc/sysctl.conf".to_owned()]) {
         let text = text_file::read(host, path, TEXT_LIMIT)?.unwrap_or_default();
         value = set_in(&text, name).or(value);
     }
     Ok(value)
-}
-
-/// Files of several directories with this end of their names, by name; a name in an earlier directory hides the same
-/// name in a later one.
-///
-/// # Errors
-/// A directory cannot be read.
-pub fn drop_ins(host: &Host, directories: &[&str], end: &str) -> Result<Vec<String>, Unreadable> {
-    let mut files = std::collections::BTreeMap::new();
-    for directory in directories {
-        for name in text_file::names(host, directory, FILES)? {
-            if name.ends_with(end) {
-                files.entry(name).or_insert(*directory);
-            }
-        }
-    }
-    Ok(files.into_iter().map(|(name, directory)| format!("{directory}/{name}")).collect())
 }
 
 /// In the form of a path: whichever of dot and slash comes first parts the components.
@@ -92,37 +74,31 @@ fn same_components(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::create_dir_all;
-
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sys::files::write_atomic;
+    use crate::sys::fixture;
 
     #[test]
     fn the_last_setting_of_an_image_wins() {
-        let root = tempfile::tempdir().unwrap();
-        let host = Host::rooted(root.path());
-        let put = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            create_dir_all(path.parent().unwrap()).unwrap();
-            write_atomic(&path, text.as_bytes(), 0o644).unwrap();
-        };
+        let machine = fixture::made(&[]);
+        let host = &machine.host;
+        let put = |path, text| machine.put(path, text);
         put("usr/lib/sysctl.d/50-default.conf", "kernel.sysrq = 16\nnet.ipv4.conf.*.rp_filter = 2\n");
         put("usr/lib/sysctl.d/60-hidden.conf", "kernel.sysrq = 1\n");
         put("etc/sysctl.d/60-hidden.conf", "# kernel.sysrq = 3\n-kernel/dmesg_restrict=1\n");
-        assert_eq!(value(&host, "kernel.sysrq").unwrap().as_deref(), Some("16"));
-        assert_eq!(value(&host, "kernel.dmesg_restrict").unwrap().as_deref(), Some("1"));
-        assert_eq!(value(&host, "net.ipv4.conf.all.rp_filter").unwrap().as_deref(), Some("2"));
-        assert_eq!(value(&host, "net.ipv4.ip_forward").unwrap(), None);
+        assert_eq!(value(host, "kernel.sysrq").unwrap().as_deref(), Some("16"));
+        assert_eq!(value(host, "kernel.dmesg_restrict").unwrap().as_deref(), Some("1"));
+        assert_eq!(value(host, "net.ipv4.conf.all.rp_filter").unwrap().as_deref(), Some("2"));
+        assert_eq!(value(host, "net.ipv4.ip_forward").unwrap(), None);
         put("etc/sysctl.conf", "kernel.sysrq=0");
-        assert_eq!(value(&host, "kernel.sysrq").unwrap().as_deref(), Some("0"));
+        assert_eq!(value(host, "kernel.sysrq").unwrap().as_deref(), Some("0"));
         put("proc/sys/kernel/sysrq", "438\n");
-        assert_eq!(value(&host, "kernel.sysrq").unwrap().as_deref(), Some("438"));
-        assert_eq!(value(&host, "kernel.dmesg_restrict").unwrap(), None);
+        assert_eq!(value(host, "kernel.sysrq").unwrap().as_deref(), Some("438"));
+        assert_eq!(value(host, "kernel.dmesg_restrict").unwrap(), None);
         put("proc/sys/net/ipv4/conf/eth0.1/rp_filter", "1\n");
-        assert_eq!(value(&host, "net/ipv4/conf/eth0.1/rp_filter").unwrap().as_deref(), Some("1"));
-        assert_eq!(value(&host, "net.ipv4.conf.eth0/1.rp_filter").unwrap().as_deref(), Some("1"));
+        assert_eq!(value(host, "net/ipv4/conf/eth0.1/rp_filter").unwrap().as_deref(), Some("1"));
+        assert_eq!(value(host, "net.ipv4.conf.eth0/1.rp_filter").unwrap().as_deref(), Some("1"));
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! Text files that people write, read with an upper bound and told apart from absent ones. Only regular files are read.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,8 @@ use super::host::Host;
 
 /// More than a configuration file has.
 pub const TEXT_LIMIT: usize = 512 * 1024;
+/// More files than a directory of drop-ins has.
+const FILES: usize = 256;
 /// Longer lines are cut.
 const LINE_LIMIT: usize = 16 * 1024;
 
@@ -119,6 +122,23 @@ pub fn names(host: &Host, path: impl AsRef<Path>, limit: usize) -> Result<Vec<St
     let mut names: Vec<String> = names.into_iter().filter_map(|name| name.into_string().ok()).collect();
     names.sort_unstable();
     Ok(names)
+}
+
+/// Files of several directories with this end of their names, by name; a name in an earlier directory hides the same
+/// name in a later one.
+///
+/// # Errors
+/// A directory cannot be read.
+pub fn drop_ins(host: &Host, directories: &[&str], end: &str) -> Result<Vec<String>, Unreadable> {
+    let mut files = BTreeMap::new();
+    for directory in directories {
+        for name in names(host, directory, FILES)? {
+            if name.ends_with(end) {
+                files.entry(name).or_insert(*directory);
+            }
+        }
+    }
+    Ok(files.into_iter().map(|(name, directory)| format!("{directory}/{name}")).collect())
 }
 
 #[cfg(test)]

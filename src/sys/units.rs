@@ -123,28 +123,17 @@ fn inetd_names(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::create_dir_all;
-    use std::os::unix::fs::symlink;
-
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sys::files::write_atomic;
+    use crate::sys::fixture;
 
     #[test]
     fn links_count_and_masks_count_more() {
-        let root = tempfile::tempdir().unwrap();
-        let host = Host::rooted(root.path());
-        let put = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            create_dir_all(path.parent().unwrap()).unwrap();
-            write_atomic(&path, text.as_bytes(), 0o644).unwrap();
-        };
-        let link = |path: &str, target: &str| {
-            let path = root.path().join(path);
-            create_dir_all(path.parent().unwrap()).unwrap();
-            symlink(target, path).unwrap();
-        };
+        let machine = fixture::made(&[]);
+        let host = &machine.host;
+        let put = |path: &str, text: &str| machine.put(path, text);
+        let link = |path: &str, target: &str| machine.link(path, target);
         for unit in ["telnet.socket", "ssh.service", "idle.service", "avahi.service"] {
             put(&format!("lib/systemd/system/{unit}"), "[Unit]\n");
             if unit != "idle.service" {
@@ -170,8 +159,8 @@ mod tests {
             "etc/inetd.conf",
             "#ftp stream tcp nowait root /usr/sbin/ftpd\ntelnet stream tcp nowait root /usr/sbin/in.telnetd in.telnetd\n",
         );
-        let units = Units::read(&host).unwrap();
-        let on = |name| units.enabled(&host, name).unwrap();
+        let units = Units::read(host).unwrap();
+        let on = |name| units.enabled(host, name).unwrap();
         for name in [
             "telnet.socket",
             "ssh.service",

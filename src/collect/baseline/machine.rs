@@ -1,11 +1,11 @@
 //! The machine, as the probes see it: what several of them need is read once, when the first one asks.
 
 use std::cell::{Cell, OnceCell};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::verdict::Verdict;
 use crate::sys::account_files::{self, Account, Group, Shadow};
+use crate::sys::file_id::FileId;
 use crate::sys::host::Host;
 use crate::sys::mounts;
 use crate::sys::packages::{self, Installed};
@@ -24,7 +24,7 @@ const TRIES: u32 = 12;
 const FIRST: &str = "/proc/1/root";
 
 fn unseen() -> Cannot {
-    Cannot("what the first process sees there is not told: run as root, or with CAP_SYS_PTRACE".to_owned())
+    Cannot("what the first process sees there is not told to us: CAP_SYS_PTRACE, which root has, allows it".to_owned())
 }
 
 /// Why a probe has no answer, in words.
@@ -151,7 +151,7 @@ impl<'a> Machine<'a> {
                 return Some(false);
             }
             // In a container that sees the processes of its host, the first one is of another machine.
-            let place = |path: &str| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+            let place = |path: &str| FileId::at(&host.path(path)).ok();
             Some(place("/etc")? == place(&format!("{FIRST}/etc"))?)
         })
     }

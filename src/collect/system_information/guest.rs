@@ -1,16 +1,17 @@
 //! Whether this is a virtual machine, and whether we run in a container: from files only, as far as these tell.
 
+use super::Facts;
 use super::machine::field;
-use super::{Facts, SMALL};
 use crate::sys::host::Host;
-use crate::sys::sysfs::{clean, line};
+use crate::sys::platform;
+use crate::sys::sysfs::line;
 
 const CPUINFO: usize = 16 << 10;
 
 /// `Virtualization` and `Container`, each `none` if nothing speaks for one.
 pub(super) fn tell(host: &Host, facts: &mut Facts) {
     facts.tell("Virtualization", Some(hypervisor(host).unwrap_or("none")));
-    facts.tell("Container", Some(container(host).unwrap_or_else(|| "none".to_owned())));
+    facts.tell("Container", Some(platform::container(host).unwrap_or_else(|| "none".to_owned())));
 }
 
 /// Words in the names of a machine (DMI), and what they stand for; the more telling ones first.
@@ -102,47 +103,6 @@ fn by_processor(cpuinfo: &str) -> Option<&'static str> {
     flags.split_whitespace().any(|flag| flag == "hypervisor").then_some("other")
 }
 
-fn container(host: &Host) -> Option<String> {
-    let has = |path: &str| host.facts(path).is_ok();
-    let of_kernel = line(host, "/proc/sys/kernel/osrelease").unwrap_or_default().to_ascii_lowercase();
-    if of_kernel.contains("microsoft") {
-        return Some("wsl".to_owned());
-    }
-    // What systemd was told when it started as the first process of a container.
-    if let Some(name) = line(host, "/run/systemd/container").or_else(|| line(host, "/run/host/container-manager")) {
-        return Some(name);
-    }
-    if let Ok(environment) = host.read_text("/proc/1/environ", SMALL)
-        && let Some(name) = environment.split('\0').find_map(|entry| clean(entry.strip_prefix("container=")?))
-    {
-        return Some(name);
-    }
-    if has("/run/.containerenv") {
-        return Some("podman".to_owned());
-    }
-    // Images of boards are made from containers too, and keep this file.
-    if has("/.dockerenv") && !has("/run/systemd/system") {
-        return Some("docker".to_owned());
-    }
-    if has("/proc/vz") && !has("/proc/bc") {
-        return Some("openvz".to_owned());
-    }
-    by_cgroup(&host.read_text("/proc/1/cgroup", SMALL).unwrap_or_default()).map(str::to_owned)
-}
-
-/// By the group of the first process, which has a namespace of its own in new containers and then says nothing.
-fn by_cgroup(text: &str) -> Option<&'static str> {
-    let paths = || text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-    let named = [
-        ("/kubepods", "kubernetes"),
-        ("/docker", "docker"),
-        ("/libpod", "podman"),
-        ("/lxc", "lxc"),
-        ("/machine.slice/machine-", "systemd-nspawn"),
-    ];
-    named.into_iter().find(|(part, _)| paths().any(|path| path.contains(part))).map(|(_, name)| name)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -207,7 +167,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_survived(text in any::<String>()) {
-            let _ = (by_cgroup(&text), by_processor(&text));
+            let _ = by_processor(&text);
         }
     }
 }

@@ -1,32 +1,28 @@
 //! What the system is made of: its release, the architecture of its programs, its package manager, its first process.
 //!
-//! `os-release(5)` is one assignment a line, quoted as a shell does. Small images have few fields there, or none but the
-//! greeting in `/etc/issue`.
+//! Small images have few fields in `/etc/os-release`, or none but the greeting in `/etc/issue`.
 
 use super::{Facts, SMALL};
 use crate::sys::elf;
 use crate::sys::host::Host;
+use crate::sys::os_release::OsRelease;
 use crate::sys::sysfs::{clean, line};
 
 /// Which release of which system.
 #[derive(Debug)]
 pub(super) struct Release {
-    text: String,
+    told: OsRelease,
     issue: Option<String>,
 }
 
 impl Release {
     pub(super) fn read(host: &Host) -> Self {
-        let text = host
-            .read_text("/etc/os-release", SMALL)
-            .or_else(|_| host.read_text("/usr/lib/os-release", SMALL))
-            .unwrap_or_default();
         let issue = host.read_text("/etc/issue", SMALL).ok().and_then(|text| greeting(&text));
-        Self { text, issue }
+        Self { told: OsRelease::read(host), issue }
     }
 
     fn of(&self, key: &str) -> Option<String> {
-        clean(&release_value(&self.text, key)?)
+        clean(&self.told.value(key)?)
     }
 
     pub(super) fn name(&self) -> Option<String> {
@@ -49,23 +45,6 @@ fn greeting(text: &str) -> Option<String> {
         let plain = clean(&words.collect::<Vec<_>>().join(" "))?;
         plain.chars().any(char::is_alphanumeric).then_some(plain)
     })
-}
-
-/// A value of `os-release(5)`: shell quoting, one assignment a line.
-fn release_value(text: &str, key: &str) -> Option<String> {
-    let raw = text.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?.trim();
-    let inner = |quote| raw.strip_prefix(quote)?.strip_suffix(quote);
-    let value = if let Some(single) = inner('\'') {
-        single.to_owned()
-    } else {
-        let mut value = String::with_capacity(raw.len());
-        let mut letters = inner('"').unwrap_or(raw).chars();
-        while let Some(letter) = letters.next() {
-            value.extend(if letter == '\\' { letters.next() } else { Some(letter) });
-        }
-        value
-    };
-    (!value.is_empty()).then_some(value)
 }
 
 /// `OsId`, `OsIdLike`, `OsVersionId`, `OsVariant`, `OsBuild`, `OsImage`, `DebianVersion`, `KernelRelease`,
@@ -165,19 +144,10 @@ mod tests {
         assert_eq!(greeting("\\n \\l\n --- \n"), None);
     }
 
-    #[test]
-    fn values_are_unquoted() {
-        let text = "# x\nNAME='Fedora Linux'\nVERSION=\"43 (IoT \\\"Edge\\\")\"\nID=fedora\nEMPTY=\n";
-        assert_eq!(release_value(text, "NAME").as_deref(), Some("Fedora Linux"));
-        assert_eq!(release_value(text, "VERSION").as_deref(), Some("43 (IoT \"Edge\")"));
-        assert_eq!((release_value(text, "EMPTY"), release_value(text, "VERSION_ID")), (None, None));
-    }
-
     proptest! {
         #[test]
         fn any_text_is_survived(text in any::<String>()) {
-            let _ = (release_value(&text, "NAME"), greeting(&text));
-            let _ = release_value(&format!("NAME={text}"), "NAME");
+            let _ = greeting(&text);
         }
     }
 }

@@ -150,7 +150,7 @@ impl Users<'_> {
         }
         if amiss.is_empty() && !untried.is_empty() {
             return Err(Cannot(format!(
-                "the password of {} cannot be tried: its hash is of another kind",
+                "the password of {} cannot be tried: another kind of hash, or enough were tried",
                 untried.join(", ")
             )));
         }

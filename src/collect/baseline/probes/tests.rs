@@ -343,7 +343,10 @@ fn accounts_that_are_good_pass_each_rule() {
     }
     machine.other(
         Outcome::Unknown,
-        &[("account = 'default-password'", "the password of pi cannot be tried: its hash is of another kind")],
+        &[(
+            "account = 'default-password'",
+            "the password of pi cannot be tried: another kind of hash, or enough were tried",
+        )],
     );
     machine.holds(&[
         "account = 'max-days', at_most = 90",
