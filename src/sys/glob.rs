@@ -72,7 +72,6 @@ pub fn expand(host: &Host, pattern: &str, limit: usize) -> Result<Paths, Unreada
 fn is_mask(host: &Host, path: &Path, facts: FileFacts) -> bool {
     facts.kind == FileKind::Device
         && !path.starts_with("/dev")
-        && !path.starts_with("/proc/1/root/dev")
         && host.link_facts(path).is_ok_and(|own| own.kind == FileKind::Link)
 }
 

@@ -177,3 +177,42 @@ fn the_help_names_every_option() {
       -h, --help              Print help
     ");
 }
+
+/// As systemd does it for a service: `/tmp` and the homes are others than the machine's. The first process of a namespace
+/// of its own stands for that of the machine, so that its view may be asked for anywhere.
+#[test]
+#[ignore = "needs root: namespaces for mounts and processes"]
+#[expect(clippy::disallowed_methods, reason = "the program is run in namespaces")]
+fn a_service_that_is_shown_another_tmp_looks_at_the_machines() {
+    let place = Place::new(STRING, "");
+    let (open, link) = (place.path("open"), place.path("link"));
+    assert!(open.starts_with("/tmp"), "the test is about /tmp: {}", open.display());
+    place.write("open", "");
+    // An absolute link leads to where the machine has it too.
+    std::os::unix::fs::symlink(&open, &link).unwrap();
+    let check = |id: &str, path: &Path| {
+        format!(
+            "[[check]]\nid = \"{id}\"\ntitle = \"t\"\nwhy = \"w\"\nremediation = \"r\"\nseverity = \"warning\"\n\
+             expect = [{{ file = \"{}\", mode = \"0400\" }}]\n",
+            path.display()
+        )
+    };
+    // It must be seen from both sides.
+    let checks = tempfile::Builder::new().suffix(".toml").tempfile_in("/var/lib").unwrap();
+    fs::write(checks.path(), check("plain", &open) + &check("linked", &link)).unwrap();
+    let script = format!(
+        "unshare --mount sh -ec 'mount -t tmpfs tmpfs /tmp && {} baseline --checks {} --json'; exit $?",
+        env!("CARGO_BIN_EXE_twinward"),
+        checks.path().display()
+    );
+    let output = std::process::Command::new("unshare")
+        .args(["--pid", "--fork", "--mount-proc", "sh", "-c", &script])
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let lines: Vec<serde_json::Value> = out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let found: Vec<(&str, &str)> =
+        lines.iter().map(|line| (line["id"].as_str().unwrap(), line["result"].as_str().unwrap())).collect();
+    assert_eq!(found, [("linked", "fail"), ("plain", "fail")], "{output:?}");
+}

@@ -49,6 +49,8 @@ type Once<T> = OnceCell<Result<T, Cannot>>;
 pub struct Machine<'a> {
     /// Its files.
     pub host: &'a Host,
+    /// Its files as the first process sees them.
+    first: Host,
     platform: OnceCell<Platform>,
     accounts: Once<Vec<Account>>,
     groups: Once<Vec<Group>>,
@@ -72,6 +74,7 @@ impl<'a> Machine<'a> {
     pub fn new(host: &'a Host) -> Self {
         Self {
             host,
+            first: Host::rooted(FIRST),
             platform: OnceCell::new(),
             accounts: OnceCell::new(),
             groups: OnceCell::new(),
@@ -156,24 +159,19 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// What to put in front of a path so that it is the machine's: the first process sees all, and its root is open to
-    /// whoever may trace it.
+    /// The machine on which to look for a path: the first process sees the whole one, and its root is open to whoever may
+    /// trace it. Links are followed there, not in what this process is shown.
     ///
     /// # Errors
     /// The path may be another one for this process than for the machine.
-    pub(super) fn front(&self, path: &str) -> Result<&'static str, Cannot> {
+    pub(super) fn place(&self, path: &str) -> Result<&Host, Cannot> {
         const PRIVATE: [&str; 6] = ["/dev", "/tmp", "/var/tmp", "/home", "/root", "/run/user"];
         match self.elsewhere() {
-            Some(true) => Ok(FIRST),
-            None if PRIVATE.iter().any(|place| Path::new(path).starts_with(place)) => Err(unseen()),
-            _ => Ok(""),
+            _ if !PRIVATE.iter().any(|place| Path::new(path).starts_with(place)) => Ok(self.host),
+            Some(true) => Ok(&self.first),
+            Some(false) => Ok(self.host),
+            None => Err(unseen()),
         }
-    }
-
-    /// A path as people know it, without what [`Machine::front`] gives.
-    pub(super) fn shown(path: &Path) -> String {
-        let text = path.display().to_string();
-        text.strip_prefix(FIRST).map(str::to_owned).unwrap_or(text)
     }
 
     /// Whether one more password may be tried.

@@ -11,7 +11,7 @@ use super::crypt;
 use super::files::is_private_key;
 use crate::model::secret::Secret;
 use crate::sys::account_files::Account;
-use crate::sys::host::{FileFacts, FileKind};
+use crate::sys::host::{FileFacts, FileKind, Host};
 use crate::sys::text_file::{self, present};
 
 /// Known accounts of images with their known passwords, the commonest first. Of one account a few are tried.
@@ -199,23 +199,22 @@ impl Users<'_> {
         }))
     }
 
-    /// The homes of people and of root that are there, one account for each.
-    fn of_people(&self) -> Result<Vec<(&Account, PathBuf, FileFacts)>, Cannot> {
+    /// The homes of people and of root that are there, one account for each, and on which machine to look at it.
+    fn of_people(&self) -> Result<Vec<(&Account, &Host, PathBuf, FileFacts)>, Cannot> {
         let least = self.least_person()?;
         let mut seen = BTreeSet::new();
         let mut homes = Vec::new();
         for account in &self.all {
             let person = account.uid == 0 || (account.uid >= least && account.uid != NOBODY);
             let home = Path::new(&account.home);
-            let place = PathBuf::from(format!("{}{}", self.machine.front(&account.home)?, account.home));
             let plain =
                 home.is_absolute() && home != Path::new("/") && !account.home.split('/').any(|part| part == "..");
-            if person
-                && plain
-                && seen.insert(home)
-                && let Some(facts) = present(home, self.machine.host.facts(&place))?
-            {
-                homes.push((*account, place, facts));
+            if !person || !plain || !seen.insert(home) {
+                continue;
+            }
+            let host = self.machine.place(&account.home)?;
+            if let Some(facts) = present(home, host.facts(home))? {
+                homes.push((*account, host, home.to_owned(), facts));
             }
         }
         Ok(homes)
@@ -223,8 +222,8 @@ impl Users<'_> {
 
     fn homes(&self, expected: &str, wrong: impl Fn(&Account, FileFacts) -> Option<String>) -> Result<Verdict, Cannot> {
         let mut amiss = Vec::new();
-        for (account, home, facts) in self.of_people()? {
-            amiss.extend(wrong(account, facts).map(|wrong| format!("{} {wrong}", Machine::shown(&home))));
+        for (account, _, home, facts) in self.of_people()? {
+            amiss.extend(wrong(account, facts).map(|wrong| format!("{} {wrong}", home.display())));
         }
         Ok(Verdict::of_list(&amiss, expected))
     }
@@ -232,14 +231,13 @@ impl Users<'_> {
     fn keys(&self) -> Result<Verdict, Cannot> {
         /// More files than anybody has there.
         const FILES: usize = 256;
-        let host = self.machine.host;
         let mut amiss = Vec::new();
-        for (account, home, _) in self.of_people()? {
+        for (account, host, home, _) in self.of_people()? {
             let directory = home.join(".ssh");
             let names = text_file::names(host, &directory, FILES + 1)?;
             if names.len() > FILES {
                 // One that is left out could be the one that is amiss.
-                amiss.push(format!("{} has more than {FILES} files", Machine::shown(&directory)));
+                amiss.push(format!("{} has more than {FILES} files", directory.display()));
             }
             if names.is_empty() {
                 continue;
@@ -247,9 +245,9 @@ impl Users<'_> {
             let mut look = |path: &Path, closed: u32| -> Result<(), Cannot> {
                 let Some(facts) = present(path, host.facts(path))? else { return Ok(()) };
                 if facts.uid != account.uid && facts.uid != 0 {
-                    amiss.push(format!("{} belongs to uid {}", Machine::shown(path), facts.uid));
+                    amiss.push(format!("{} belongs to uid {}", path.display(), facts.uid));
                 } else if facts.mode & closed != 0 {
-                    amiss.push(format!("{} has mode {:04o}", Machine::shown(path), facts.mode));
+                    amiss.push(format!("{} has mode {:04o}", path.display(), facts.mode));
                 }
                 Ok(())
             };

@@ -14,8 +14,8 @@ use crate::sys::text_file::{Unreadable, present};
 const MATCHES: usize = 4096;
 
 pub(super) fn file(machine: &Machine, probe: &FileProbe) -> Result<Verdict, Cannot> {
-    let host = machine.host;
-    let found = glob::expand(host, &format!("{}{}", machine.front(&probe.path)?, probe.path), MATCHES)?;
+    let host = machine.place(&probe.path)?;
+    let found = glob::expand(host, &probe.path, MATCHES)?;
     let mut amiss = Vec::new();
     let mut count = 0;
     for path in &found.paths {
@@ -27,14 +27,13 @@ pub(super) fn file(machine: &Machine, probe: &FileProbe) -> Result<Verdict, Cann
         count += 1;
         let wrong = deviations(machine, probe, facts)?;
         if !wrong.is_empty() {
-            amiss.push(format!("{} {}", Machine::shown(path), wrong.join(", ")));
+            amiss.push(format!("{} {}", path.display(), wrong.join(", ")));
         }
     }
     match probe.exists {
         Some(true) if count == 0 => return Ok(Verdict::fails(format!("{} does not exist, expected to", probe.path))),
         Some(false) => {
-            let named: Vec<String> =
-                found.paths.iter().map(|path| format!("{} exists", Machine::shown(path))).collect();
+            let named: Vec<String> = found.paths.iter().map(|path| format!("{} exists", path.display())).collect();
             return Ok(if count == 0 { Verdict::Holds } else { Verdict::of_list(&named, "no such file") });
         }
         _ => {}
