@@ -82,7 +82,8 @@ fn take(bench: &mut Bench, step: Step) {
             }
         }
         Step::Stale(writes, same) => {
-            let known = bench.configuration.version.unwrap_or(0);
+            // An identity that was made anew has no notices of versions that it never had.
+            let known = bench.configuration.version.unwrap_or(0).min(bench.version);
             bench.notify(known.saturating_sub(u64::from(!same)), &patch(&writes), 1);
         }
         Step::Bloat(there) => {
