@@ -197,13 +197,15 @@ fn a_service_that_is_shown_another_tmp_looks_at_the_machines() {
             path.display()
         )
     };
-    // It must be seen from both sides.
-    let checks = tempfile::Builder::new().suffix(".toml").tempfile_in("/var/lib").unwrap();
-    fs::write(checks.path(), check("plain", &open) + &check("linked", &link)).unwrap();
+    // Program and checks must be seen from both sides, also if the project itself lies below /tmp.
+    let seen = tempfile::tempdir_in("/var/lib").unwrap();
+    let (program, checks) = (seen.path().join("twinward"), seen.path().join("checks.toml"));
+    fs::copy(env!("CARGO_BIN_EXE_twinward"), &program).unwrap();
+    fs::write(&checks, check("plain", &open) + &check("linked", &link)).unwrap();
     let script = format!(
         "unshare --mount sh -ec 'mount -t tmpfs tmpfs /tmp && {} baseline --checks {} --json'; exit $?",
-        env!("CARGO_BIN_EXE_twinward"),
-        checks.path().display()
+        program.display(),
+        checks.display()
     );
     let output = std::process::Command::new("unshare")
         .args(["--pid", "--fork", "--mount-proc", "sh", "-c", &script])
