@@ -123,13 +123,13 @@ load_keys() {
     fingerprint=$(signer "$home" "$key")
     signers+=("$fingerprint")
     homes+=("$home")
-    gpg --homedir "$home" --batch --export-options export-minimal --export "$fingerprint" >>"$work/$KEYRING"
+    gpg --homedir "$home" --batch --quiet --export-options export-minimal --export "$fingerprint" >>"$work/$KEYRING"
   done
 }
 
 # The time of creation of each signer: no signature can be older.
 created() {
-  gpg --homedir "$1" --batch --with-colons --fixed-list-mode --list-keys "$2" |
+  gpg --homedir "$1" --batch --with-colons --fixed-list-mode --list-keys "$2" 2>/dev/null |
     awk -F: -v wanted="$2" '$1 ~ /^(pub|sub)$/ {time = $6} $1 == "fpr" && $10 == wanted {print time; exit}'
 }
 
