@@ -127,6 +127,8 @@ for target in "$@"; do
   if ((${#std[@]})); then
     # Without unwinding nobody reads the tables for it.
     flags+=(-Cforce-unwind-tables=no)
+    # LLVM's machine outliner, which it uses on ARM by itself when it builds for size.
+    if [[ $triple == x86_64-* ]]; then flags+=(-Cllvm-args=-enable-machine-outliner=always); fi
     # The start files of musl are zig's.
     if [[ $target == *-musl ]]; then flags+=(-Clink-self-contained=no); fi
   fi

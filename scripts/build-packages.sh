@@ -46,9 +46,10 @@ tools() {
     CARGO_TARGET_DIR=$PWD/target/tools "$cargo" install --quiet --locked --root "$TOOLS" cargo-deb --version "$CARGO_DEB"
   [[ -x $TOOLS/bin/auditable2cdx ]] ||
     CARGO_TARGET_DIR=$PWD/target/tools "$cargo" install --quiet --locked --root "$TOOLS" auditable2cdx --version "$TO_CDX"
-  # The one objcopy that knows all processors.
+  # The one objcopy that knows all processors. The list of crates is to stay in the program.
   mkdir -p "$TOOLS/all"
-  ln -sf "$(command -v llvm-objcopy)" "$TOOLS/all/objcopy"
+  printf '#!/bin/sh\nexec llvm-objcopy --keep-section=.dep-v0 "$@"\n' >"$TOOLS/all/objcopy"
+  chmod 755 "$TOOLS/all/objcopy"
 }
 
 # Fails if a file is larger than packaging/sizes has it for this target. Lines there: TARGET KIND BYTES.
@@ -87,8 +88,10 @@ deb() {
 tarball() {
   local target=$1 program=$2 name=twinward-$version-$1 work
   work=$(mktemp -d)
-  scripts/lay-out-tarball.sh "$work/$name"
-  llvm-objcopy --strip-all "$program" "$work/$name/twinward"
+  mkdir "$work/$name"
+  cp -r LICENSE README.md CHANGELOG.md docs systemd packaging/{INSTALL,twinward.toml,third-party,baseline,man,completions} \
+    packaging/{openrc,busybox} "$work/$name/"
+  "$TOOLS/all/objcopy" --strip-all "$program" "$work/$name/twinward"
   chmod 755 "$work/$name/twinward"
   fits "$target" program "$work/$name/twinward"
   tar --create --directory "$work" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" \

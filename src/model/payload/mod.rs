@@ -25,7 +25,7 @@ pub use triggered::{ConnectionCreate, Direction, Login, LoginResult, ProcessCrea
 /// `ExtraDetails`: what the published fields have no room for.
 pub type ExtraDetails = BTreeMap<String, String>;
 
-/// One payload item of any event.
+/// One payload item of any event. Those that are aggregated can also be read back: the others never are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Payload {
     /// A program was started.
@@ -35,26 +35,37 @@ pub enum Payload {
     /// A connection was made.
     ConnectionCreate(ConnectionCreate),
     /// Somebody signed in, or tried to.
+    #[serde(skip_deserializing)]
     Login(Login),
     /// A local account.
+    #[serde(skip_deserializing)]
     LocalUser(LocalUser),
     /// A socket waits for connections or datagrams.
+    #[serde(skip_deserializing)]
     ListeningPort(ListeningPort),
     /// A rule of the firewall.
+    #[serde(skip_deserializing)]
     FirewallRule(FirewallRule),
     /// What kind of machine this is.
+    #[serde(skip_deserializing)]
     SystemInformation(SystemInformation),
     /// A connected device.
+    #[serde(skip_deserializing)]
     ConnectedHardware(ConnectedHardware),
     /// A check of the baseline.
+    #[serde(skip_deserializing)]
     BaselineResult(BaselineResult),
     /// A line of the agent's own log.
+    #[serde(skip_deserializing)]
     Diagnostic(Diagnostic),
     /// One key of the twin was refused or doubtful.
+    #[serde(skip_deserializing)]
     ConfigurationError(ConfigurationError),
     /// What one queue collected and lost since the last report.
+    #[serde(skip_deserializing)]
     DroppedEvents(DroppedEvents),
     /// What was sent since the last report.
+    #[serde(skip_deserializing)]
     MessageStatistics(MessageStatistics),
 }
 

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::ExtraDetails;
 
 /// Schema `messageOperationalEventDroppedEvents`: one item for each queue.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DroppedEvents {
     /// `High` or `Low`.
@@ -24,7 +24,7 @@ pub struct DroppedEvents {
 }
 
 /// Schema `messageOperationalEventMessageStatistics`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct MessageStatistics {
     /// Messages that the hub acknowledged since the last report.
@@ -40,7 +40,7 @@ pub struct MessageStatistics {
 }
 
 /// Schema `messageOperationalEventConfigurationError`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ConfigurationError {
     /// The key.
@@ -57,7 +57,7 @@ pub struct ConfigurationError {
 }
 
 /// The published severities of the agent's log, the gravest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum DiagnosticSeverity {
     /// The agent ends.
     Fatal,
@@ -72,7 +72,7 @@ pub enum DiagnosticSeverity {
 }
 
 /// Schema `messageEventDiagnostic`: one line of the agent's own log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Diagnostic {
     /// How grave it is.

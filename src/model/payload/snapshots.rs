@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::ExtraDetails;
 use super::triggered::Direction;
 
 /// Schema `messageEventSecurityLocalUsers`: one account.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct LocalUser {
     /// User id, decimal.
@@ -29,7 +29,7 @@ pub struct LocalUser {
 }
 
 /// Schema `messageEventSecurityListeningPorts`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListeningPort {
     /// `tcp`, `tcp6`, `udp`, `udp6`, `raw`, `raw6`, as the old agents named them.
@@ -50,7 +50,7 @@ pub struct ListeningPort {
 }
 
 /// What a rule does with what it matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum FirewallAction {
     /// Lets it through.
     Allow,
@@ -61,7 +61,7 @@ pub enum FirewallAction {
 }
 
 /// Schema `messageEventSecurityFirewallConfiguration`: one rule, or the policy of one chain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct FirewallRule {
     /// Whether the rule is in force.
@@ -104,7 +104,7 @@ pub struct FirewallRule {
 }
 
 /// Schema `messageEventSecuritySystemInformation`; absent fields are unknown.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SystemInformation {
     /// Name of the operating system.
     #[serde(rename = "OSName", skip_serializing_if = "Option::is_none", default)]
@@ -145,7 +145,7 @@ pub struct SystemInformation {
 }
 
 /// Schema `messageEventSecurityConnectedHardware`: one device.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ConnectedHardware {
     /// For example `USB`, `Network`, `Input`.
@@ -160,7 +160,7 @@ pub struct ConnectedHardware {
 }
 
 /// How a check ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum BaselineOutcome {
     /// As it should be.
     Pass,
@@ -171,7 +171,7 @@ pub enum BaselineOutcome {
 }
 
 /// How grave a failed check is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum BaselineSeverity {
     /// To be mended at once.
     Critical,
@@ -184,7 +184,7 @@ pub enum BaselineSeverity {
 }
 
 /// Schema `messageEventSecurityOSBaseline`: one check.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct BaselineResult {
     /// What is checked.

@@ -88,7 +88,7 @@ pub struct ConnectionCreate {
 }
 
 /// Whether a sign-in was let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum LoginResult {
     /// Yes.
     Success,
@@ -97,7 +97,7 @@ pub enum LoginResult {
 }
 
 /// Schema `messageEventSecurityLogin`. The schema wants `UserId` or `UserName`: the name is always there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Login {
     /// Process id.
