@@ -24,7 +24,7 @@ def crates():
     foreign = [crate["name"] for crate in known if "crates.io-index" not in crate["source"]]
     if foreign:
         sys.exit(f"recipes.py: not from crates.io, which the recipes cannot fetch: {', '.join(foreign)}")
-    lines = ["# Written by scripts/recipes.py from Cargo.lock.", 'SRC_URI += " \\']
+    lines = ["# Written by scripts/recipes.py from Cargo.lock.", 'SRC_URI += "\\']
     lines += [f"    crate://crates.io/{crate['name']}/{crate['version']} \\" for crate in known]
     lines += ['"', ""]
     lines += [f'SRC_URI[{crate["name"]}-{crate["version"]}.sha256sum] = "{crate["checksum"]}"' for crate in known]
