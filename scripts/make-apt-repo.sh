@@ -222,13 +222,14 @@ verify() {
     local arguments=("$directory/$file")
     [[ $file == InRelease ]] || arguments+=("$directory/Release")
     status=$(gpgv --homedir "$work" --keyring "$work/$KEYRING" --status-fd 1 "${arguments[@]}" 2>/dev/null) || :
-    if ! grep -Eq "^\[GNUPG:\] ($accepted) " <<<"$status" || grep -Eq '^\[GNUPG:\] (BADSIG|REVKEYSIG) ' <<<"$status"; then
+    if ! grep -Eq "^\[GNUPG:\] ($accepted) " <<<"$status" ||
+      grep -Eq '^\[GNUPG:\] (BADSIG|REVKEYSIG) ' <<<"$status"; then
       die "$directory/$file is not signed by a key that is given here; docs/repository.md, 'Another key'"
     fi
   done
   # What stands before or between the signed lines would be read by nobody, but belongs to nobody either.
-  sed -n '/^Hash: /,/^-----BEGIN PGP SIGNATURE/p' "$directory/InRelease" | sed '1,2d;$d' | cmp -s - "$directory/Release" ||
-    die "$directory: InRelease and Release differ"
+  sed -n '/^Hash: /,/^-----BEGIN PGP SIGNATURE/p' "$directory/InRelease" | sed '1,2d;$d' |
+    cmp -s - "$directory/Release" || die "$directory: InRelease and Release differ"
   (cd "$directory" && sed -n '/^SHA256:/,/^[^ ]/s/^ \([0-9a-f]\{64\}\) *[0-9]* \(.*\)/\1  \2/p' Release |
     sha256sum --check --quiet --strict) || die "$directory: an index is not what Release says"
   for component in "${COMPONENTS[@]}"; do

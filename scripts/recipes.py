@@ -24,7 +24,7 @@ def crates():
     foreign = [crate["name"] for crate in known if "crates.io-index" not in crate["source"]]
     if foreign:
         sys.exit(f"recipes.py: not from crates.io, which the recipes cannot fetch: {', '.join(foreign)}")
-    lines = ["# Written by scripts/recipes.py from Cargo.lock.", 'SRC_URI += " \\']
+    lines = ["# Written by scripts/recipes.py from Cargo.lock.", 'SRC_URI += "\\']
     lines += [f"    crate://crates.io/{crate['name']}/{crate['version']} \\" for crate in known]
     lines += ['"', ""]
     lines += [f'SRC_URI[{crate["name"]}-{crate["version"]}.sha256sum] = "{crate["checksum"]}"' for crate in known]
@@ -53,8 +53,10 @@ def main():
     wanted = {
         YOCTO / "twinward-crates.inc": crates(),
         recipe: replaced(recipe, (r"^LIC_FILES_CHKSUM = .*$", f'LIC_FILES_CHKSUM = "file://LICENSE;md5={md5}"')),
-        BUILDROOT / "twinward.hash": replaced(BUILDROOT / "twinward.hash", (r"^sha256 .* LICENSE$", f"sha256  {sha256}  LICENSE")),
-        BUILDROOT / "Config.in": replaced(BUILDROOT / "Config.in", (r'^\tdefault "v[0-9.]+"$', f'\tdefault "v{version}"')),
+        BUILDROOT / "twinward.hash": replaced(
+            BUILDROOT / "twinward.hash", (r"^sha256 .* LICENSE$", f"sha256  {sha256}  LICENSE")),
+        BUILDROOT / "Config.in": replaced(
+            BUILDROOT / "Config.in", (r'^\tdefault "v[0-9.]+"$', f'\tdefault "v{version}"')),
         BUILDROOT / "twinward.mk": replaced(
             BUILDROOT / "twinward.mk", (r"^TWINWARD_SQLITE_OPTIONS = .*$", f"TWINWARD_SQLITE_OPTIONS = {options}")),
     }

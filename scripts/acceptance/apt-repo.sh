@@ -51,7 +51,8 @@ fail() { echo "FAILED: $*" >&2; exit 1; }
 make_key() {
   local name=$1 kind=$2 expires=$3
   shift 3
-  gpg --batch --quiet --passphrase '' "$@" --quick-gen-key "$name <$name@example.invalid>" "$kind" sign,cert "$expires" 2>/dev/null
+  gpg --batch --quiet --passphrase '' "$@" \
+    --quick-gen-key "$name <$name@example.invalid>" "$kind" sign,cert "$expires" 2>/dev/null
   gpg --batch --with-colons --list-keys "$name@example.invalid" 2>/dev/null | awk -F: '$1 == "fpr" {print $10; exit}'
 }
 
@@ -98,7 +99,9 @@ make_repo --key "$key" --out "$good" "$package"
 diff -r "$work/before" "$good" || fail "the second time something changed"
 ok "adding the same package again changes nothing"
 
-for name in one two; do SOURCE_DATE_EPOCH=1700000000 make_repo --key "$key" --out "$work/$name" "$package" "$work/newer.deb"; done
+for name in one two; do
+  SOURCE_DATE_EPOCH=1700000000 make_repo --key "$key" --out "$work/$name" "$package" "$work/newer.deb"
+done
 diff -r "$work/one" "$work/two" || fail "the same packages gave other bytes"
 ok "the same packages, key and time give the same bytes"
 
@@ -139,11 +142,11 @@ replace_index() {
 
 # Tells Release about the indices as they are now.
 adjust() {
-  local name path
+  local lists=$1/dists/stable path sum
   while read -r _ _ path; do
-    sed -i "s|^ [0-9a-f]* [0-9]* $path\$| $(sha256sum <"$1/dists/stable/$path" | cut -c 1-64) $(stat -c %s "$1/dists/stable/$path") $path|" \
-      "$1/dists/stable/Release" "$1/dists/stable/InRelease"
-  done < <(grep -E '^ [0-9a-f]{64} ' "$1/dists/stable/Release")
+    sum=$(sha256sum <"$lists/$path" | cut -c 1-64)
+    sed -i "s|^ [0-9a-f]* [0-9]* $path\$| $sum $(stat -c %s "$lists/$path") $path|" "$lists/Release" "$lists/InRelease"
+  done < <(grep -E '^ [0-9a-f]{64} ' "$lists/Release")
 }
 
 replace_index "$(copy tampered-index)"
@@ -184,8 +187,8 @@ tree() {
   [[ -s $file ]] && return
   echo "unpacking $suite"
   rm -f "$file.part"
-  mmdebstrap --quiet --variant=minbase --include=systemd,ca-certificates --format=tar "$suite" - "$mirror" >"$file.part" &&
-    mv "$file.part" "$file"
+  mmdebstrap --quiet --variant=minbase --include=systemd,ca-certificates --format=tar "$suite" - "$mirror" \
+    >"$file.part" && mv "$file.part" "$file"
 }
 
 # Runs a command in the tree, with processes and mounts of its own.
@@ -229,7 +232,8 @@ update_refused() {
 try_suite() {
   local suite=$1 root=$work/$1 text
   mkdir "$root"
-  tar -C "$root" -xf "$cache/$suite.tar" --exclude=./dev/* || fail "the tree of $suite does not unpack; remove $cache/$suite.tar"
+  tar -C "$root" -xf "$cache/$suite.tar" --exclude='./dev/*' ||
+    fail "the tree of $suite does not unpack; remove $cache/$suite.tar"
   mknod -m 666 "$root/dev/null" c 1 3
   mknod -m 666 "$root/dev/urandom" c 1 9
   rm -rf "$root/etc/apt/sources.list" "$root"/etc/apt/sources.list.d/*
@@ -271,7 +275,8 @@ try_suite() {
   grep -q '/by-hash/SHA256/' "$work/server.log" || fail "$suite: nothing was asked for by hash"
   inside apt-get upgrade -y >"$work/text" 2>&1 || fail "$suite: $(cat "$work/text")"
   [[ $(installed) == "$newer" ]] || fail "$suite: $(installed) is installed after the upgrade"
-  inside apt-get install -y --allow-downgrades "twinward=$version" >"$work/text" 2>&1 || fail "$suite: $(cat "$work/text")"
+  inside apt-get install -y --allow-downgrades "twinward=$version" >"$work/text" 2>&1 ||
+    fail "$suite: $(cat "$work/text")"
   [[ $(installed) == "$version" ]] || fail "$suite: $(installed) is installed after going back"
   ok "$suite: apt upgrades to $newer and goes back to $version, which is still there"
   rm -rf --one-file-system "$root"

@@ -70,7 +70,8 @@ port=$(sed -n 's/.*"port":\([0-9]*\).*/\1/p' /lab/happenings | head -n1)
 install -m 644 /lab/ca.pem /etc/twinward/hub.pem
 install -m 600 -o twinward -g twinward /lab/connection-string /etc/twinward/connection-string
 good() {
-  printf '[hub]\nhost = "127.0.0.1"\nport = %s\nca_file = "/etc/twinward/hub.pem"\n' "$port" >/etc/twinward/twinward.toml
+  printf '[hub]\nhost = "127.0.0.1"\nport = %s\nca_file = "/etc/twinward/hub.pem"\n' "$port" \
+    >/etc/twinward/twinward.toml
 }
 bad() { echo 'nonsense = true' >/etc/twinward/twinward.toml; }
 
@@ -104,7 +105,8 @@ esac
   fail "its capabilities are $(field "$first" CapEff), not $wanted"
 [[ $kind != busybox || $(field "$first" CapBnd) == "$mask" ]] || fail "it is bounded by $(field "$first" CapBnd)"
 for directory in /run/twinward /var/lib/twinward; do
-  [[ $(stat -c '%a %U %G' "$directory") == '700 twinward twinward' ]] || fail "$directory: $(stat -c '%a %U %G' "$directory")"
+  [[ $(stat -c '%a %U %G' "$directory") == '700 twinward twinward' ]] ||
+    fail "$directory: $(stat -c '%a %U %G' "$directory")"
 done
 [[ -S /run/twinward/control.sock ]] || fail "no control socket in /run/twinward"
 service status >/dev/null || fail "status says that it does not run"

@@ -14,7 +14,8 @@ cache=$top/target/openrc
 (($# >= 1 && $# <= 2)) || { sed -n '4s/^# //p' "$0" >&2; exit 2; }
 [[ $(id -u) == 0 ]] || { echo "openrc.sh: must run as root: it makes namespaces and users" >&2; exit 77; }
 hub=$(readlink -e "$1") agent=$(readlink -e "${2:-$1}")
-"$hub" lab --help >/dev/null 2>&1 || { echo "openrc.sh: $hub has no lab; build it without --no-default-features" >&2; exit 1; }
+"$hub" lab --help >/dev/null 2>&1 ||
+  { echo "openrc.sh: $hub has no lab; build it without --no-default-features" >&2; exit 1; }
 if ! command -v mmdebstrap >/dev/null; then
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mmdebstrap >/dev/null
@@ -31,7 +32,8 @@ tree() {
   if [[ ! -s $file ]]; then
     echo "unpacking $suite"
     rm -f "$file.part"
-    mmdebstrap --quiet --variant=minbase --include=openrc,busybox,iproute2 --format=tar "$suite" - "$mirror" >"$file.part"
+    mmdebstrap --quiet --variant=minbase --include=openrc,busybox,iproute2 --format=tar "$suite" - "$mirror" \
+      >"$file.part"
     mv "$file.part" "$file"
   fi
   mkdir "$root"
@@ -48,7 +50,8 @@ tree() {
   # The shell of such systems is busybox.
   ln -sf busybox "$root/bin/sh"
   chroot "$root" /bin/busybox --install -s /bb
-  chroot "$root" useradd --system --user-group --no-create-home --home-dir /var/lib/twinward --shell /usr/sbin/nologin twinward
+  chroot "$root" useradd --system --user-group --no-create-home \
+    --home-dir /var/lib/twinward --shell /usr/sbin/nologin twinward
 }
 
 failed=0

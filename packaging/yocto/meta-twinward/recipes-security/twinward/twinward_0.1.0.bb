@@ -2,14 +2,16 @@ SUMMARY = "On-device security micro-agent for Azure IoT Hub"
 DESCRIPTION = "Signs in to Azure IoT Hub as the module azureiotsecurity and streams security events: started programs, \
 connections, sign-ins, users, listening ports, firewall, hardware, OS baseline. Every event is delivered, or counted as \
 dropped with a reason."
-# It has no public home yet; TWINWARD_REPOSITORY says where it is.
+# It has no public home yet.
 HOMEPAGE = "https://twinward.invalid"
 SECTION = "security"
 LICENSE = "Apache-2.0"
 LIC_FILES_CHKSUM = "file://LICENSE;md5=3b83ef96387f14655fc854ddc3c6bd57"
 CVE_PRODUCT = "twinward"
 
-# The commit that is checked out there. A product pins it: SRCREV:pn-twinward = "..." in its configuration.
+# The repository that this layer lies in, and the commit that is checked out there. A product pins it in its
+# configuration: SRCREV:pn-twinward = "...".
+TWINWARD_REPOSITORY ?= "${@os.path.realpath(d.getVar('FILE_DIRNAME') + '/../../../../..')}"
 SRC_URI = "git://${TWINWARD_REPOSITORY};protocol=file;usehead=1;nobranch=1"
 SRCREV ?= "${AUTOREV}"
 
