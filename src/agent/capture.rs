@@ -1,6 +1,6 @@
 //! A capture thread: reads the source of one lane and hands batches to the core. A kernel source must not fall behind,
-//! so it has a thread of its own; when it fails it is opened again with backoff (`lanes.rs`), and the time without it is
-//! a gap.
+//! so it has a thread of its own; when it fails it is opened again with backoff (`lanes.rs`), and the time without it
+//! is a gap.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,6 @@
-//! The book of crashes of a running agent (`crashes.rs`): read and told at the start, asked by whoever starts something,
-//! and written anew when what crashed works again. That is a small file and rare: whoever had the success waits for it.
+//! The book of crashes of a running agent (`crashes.rs`): read and told at the start, asked by whoever starts
+//! something, and written anew when what crashed works again. That is a small file and rare: whoever had the success
+//! waits for it.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,9 +1,9 @@
-//! What crashed is held back for a while, so that a file, a kernel or a hub that makes one part panic does not take the
-//! agent down after each start: pure. `crash_book.rs` keeps it.
+//! What crashed is held back for a while, so that a file, a kernel or a hub that makes one part panic does not take
+//! the agent down after each start: pure. `crash_book.rs` keeps it.
 //!
-//! What crashed n times in a row waits until its last crash + pause(n); everything else runs at once. A success ends the
-//! row: a snapshot that was taken, a source or a link that has lived for a minute. What nothing can do without (the core)
-//! is never held back; its row ends when the process has lived for a minute.
+//! What crashed n times in a row waits until its last crash + pause(n); everything else runs at once. A success ends
+//! the row: a snapshot that was taken, a source or a link that has lived for a minute. What nothing can do without
+//! (the core) is never held back; its row ends when the process has lived for a minute.
 
 use std::collections::BTreeMap;
 use std::fmt;

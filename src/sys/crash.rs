@@ -1,10 +1,11 @@
-//! What a panic does to the process of an agent: it is written down, told, and ends the process, so that nothing goes on
-//! with half of its threads. `twinward run` and `twinward try` call [`install`]; where nobody did, as in tests of the
-//! library, a panic is what the build makes of it.
+//! What a panic does to the process of an agent: it is written down, told, and ends the process, so that nothing goes
+//! on with half of its threads. `twinward run` and `twinward try` call [`install`]; where nobody did, as in tests of
+//! the library, a panic is what the build makes of it.
 //!
-//! The hook writes one line to the file of [`crash_file`], one line to the log, and aborts (SIGABRT). The file says what
-//! was at work: the thread by its name, or inside of [`task`] the name of that. A second panic meanwhile is left out, and
-//! if anything hangs the process ends all the same. What no hook sees (SIGKILL, a full stack, no memory) leaves no line.
+//! The hook writes one line to the file of [`crash_file`], one line to the log, and aborts (SIGABRT). The file says
+//! what was at work: the thread by its name, or inside of [`task`] the name of that. A second panic meanwhile is left
+//! out, and if anything hangs the process ends all the same. What no hook sees (SIGKILL, a full stack, no memory)
+//! leaves no line.
 
 use std::cell::Cell;
 use std::panic::PanicHookInfo;

@@ -6,10 +6,11 @@
 //! {"part":"OSBaseline","times":3,"last":"2026-11-22T09:30:00Z","message":"…","place":"src/….rs:7:5","untold":true}
 //! ```
 //!
-//! `part` is the thread, or the task, that panicked (`sys/crash.rs`). The dying process appends one line with `times` 1;
-//! of lines about one part the numbers are added and the latest counts. The next start writes the file anew with one line
-//! for each part, without `untold`, which means that the log has not told it. No crash, no file. A line that cannot be
-//! read is left out. Bounds: 700 bytes of text in a line, 32 KiB of file that are read, and no line more from there on.
+//! `part` is the thread, or the task, that panicked (`sys/crash.rs`). The dying process appends one line with `times`
+//! 1; of lines about one part the numbers are added and the latest counts. The next start writes the file anew with
+//! one line for each part, without `untold`, which means that the log has not told it. No crash, no file. A line that
+//! cannot be read is left out. Bounds: 700 bytes of text in a line, 32 KiB of file that are read, and no line more
+//! from there on.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -48,12 +49,14 @@ impl Crash {
     #[must_use]
     pub fn new(part: &str, at: jiff::Timestamp, message: &str, place: &str) -> Self {
         let cut = |text: &str, limit| text.get(..text.floor_char_boundary(limit)).unwrap_or_default().to_owned();
+        // A path says most at its end.
+        let from = place.ceil_char_boundary(place.len().saturating_sub(NAME));
         Self {
             part: cut(part, NAME),
             times: 1,
             last: at,
             message: cut(message, MESSAGE),
-            place: cut(place, NAME),
+            place: place.get(from..).unwrap_or_default().to_owned(),
             untold: true,
         }
     }
@@ -146,6 +149,16 @@ mod tests {
         assert!(fs::metadata(&path).unwrap().len() < LIMIT + 4096);
         // The last line may be cut.
         assert!(read(&path).unwrap().unwrap().iter().all(|read| *read == long));
+    }
+
+    #[test]
+    fn texts_are_cut_and_a_place_keeps_its_end() {
+        let long = format!("/{}/lib.rs:1:2", "ö".repeat(NAME));
+        let crash = Crash::new(&long, AT, &long.repeat(4), &long);
+        assert!([&crash.part, &crash.place].iter().all(|text| text.len() >= NAME - 1 && text.len() <= NAME));
+        assert!(
+            crash.message.len() <= MESSAGE && crash.part.starts_with("/ö") && crash.place.ends_with("ö/lib.rs:1:2")
+        );
     }
 
     proptest! {

@@ -180,9 +180,13 @@ async fn twenty_crashes_in_a_row_lose_nothing_and_leave_one_line() {
     let mut agent = prepared(&mut hub).await;
     agent.start_again_with(&[BASELINE]);
     agent.linked().await;
+    agent.books_agree(&mut hub).await;
+    hub.faults(|faults| faults.pub_ack = PubAckFault::Withhold);
+    hub.provoke("kept");
+    let first = hub.provoked("kept").await;
     hub.patch_desired(keys([("eventPriorityOSBaseline", json!("High"))])).unwrap();
     crashed(&mut agent).await;
-    // Each start has stored what the snapshots before it found, and may be sending.
+    // Each start also collects what the snapshots before it find, and may be sending.
     for times in 2..=20 {
         two_days_later(&agent);
         agent.start_again_with(&[BASELINE]);
@@ -191,9 +195,15 @@ async fn twenty_crashes_in_a_row_lose_nothing_and_leave_one_line() {
         let sum: u64 = lines.iter().map(|crash| crash["times"].as_u64().unwrap()).sum();
         assert_eq!((lines.len(), sum), (2, times), "what was known, and the new one");
     }
+    hub.faults(|faults| faults.pub_ack = PubAckFault::None);
     agent.start_again_with(&[BASELINE]);
     agent.linked().await;
     agent.books_agree_after_crashes(&mut hub).await;
+    let acknowledged = hub.messages();
+    assert!(
+        first.iter().all(|message| acknowledged.iter().filter(|m| *m == message).count() > 1),
+        "sent again as it was"
+    );
     let lines = written(&agent);
     assert_eq!((lines.len(), &lines[0]["times"]), (1, &json!(20)));
     assert!(agent.lines("damaged").is_empty(), "{}", agent.log());
