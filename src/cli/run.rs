@@ -14,7 +14,6 @@ use crate::settings::{LogLevel, Settings, load};
 use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::hardening;
 use crate::sys::host::Host;
-use crate::sys::{crash, crash_file};
 
 use super::args::Global;
 use super::exit::{self, CommandError};
@@ -27,7 +26,7 @@ pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
     let (sink, source) = settings.log.diagnostic_level.map(diagnostics).unzip();
     log::init(settings.log.level, sink);
     hardening::keep_files_private();
-    crash::install(crash_file::path(settings.storage.runtime()), clock());
+    crate::sys::crash::install(settings.storage.runtime(), clock());
     if let Err(error) = hardening::forbid_core_dumps() {
         tracing::warn!(%error, "core dumps stay possible");
     }

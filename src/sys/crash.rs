@@ -9,7 +9,7 @@
 
 use std::cell::Cell;
 use std::panic::PanicHookInfo;
-use std::path::PathBuf;
+use std::path::Path;
 use std::pin::pin;
 use std::process::abort;
 use std::sync::Arc;
@@ -32,8 +32,9 @@ thread_local! {
 
 static CRASHING: AtomicBool = AtomicBool::new(false);
 
-/// From now on a panic in any thread ends the process. `file` is where it is written down.
-pub fn install(file: PathBuf, clock: Arc<dyn Clock>) {
+/// From now on a panic in any thread ends the process. It is written down in the runtime directory, if that is there.
+pub fn install(runtime_directory: &Path, clock: Arc<dyn Clock>) {
+    let file = crash_file::path(runtime_directory);
     #[cfg(feature = "lab")]
     lab::prepare();
     std::panic::set_hook(Box::new(move |panic| {

@@ -3,9 +3,11 @@
 //! `LAB_CRASH`, which programs for devices do not know, makes a part of the agent panic as soon as it is at work.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 
 use jiff::{Timestamp, ToSpan};
+use rustix::io::ioctl_fionbio;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use twinward::lab::PubAckFault;
@@ -221,4 +223,19 @@ async fn a_core_that_panics_is_started_again_at_once_with_what_was_stored() {
     agent.linked().await;
     agent.books_agree_after_crashes(&mut hub).await;
     assert!(agent.lines("held back").is_empty(), "{}", agent.log());
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_does_not_keep_a_crashed_agent_alive() {
+    let hub = Hub::start().await;
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    // From here on it takes nothing more, and whoever writes waits.
+    ioctl_fionbio(&writer, true).unwrap();
+    while writer.write_all(&[b'x'; 4096]).is_ok() {}
+    ioctl_fionbio(&writer, false).unwrap();
+    let place = Place::with(&hub.connection_string(), hub.port(), hub.ca_pem(), "error");
+    let mut agent = place.start_logging_to(writer, &[("LAB_CRASH", "core")]);
+    let status = agent.ended().await;
+    assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{status}");
+    assert_eq!(written(&agent).len(), 1);
 }

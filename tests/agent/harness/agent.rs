@@ -74,6 +74,13 @@ impl Place {
         let child = spawn(&self, environment);
         Agent { child, place: self }
     }
+
+    /// Starts the agent with variables in its environment and its log in other hands.
+    pub fn start_logging_to(self, log: impl Into<Stdio>, environment: &[(&str, &str)]) -> Agent {
+        let mut command = command(&self.path("twinward.toml"), &["run"]);
+        let child = command.envs(environment.iter().copied()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        Agent { child, place: self }
+    }
 }
 
 /// Runs the program to its end without a configuration.
