@@ -1,6 +1,6 @@
 //! A capture thread: reads the source of one lane and hands batches to the core. A kernel source must not fall behind,
-//! so it has a thread of its own; when it fails or panics it is opened again with backoff (`lanes.rs`), and the time
-//! without it is a gap.
+//! so it has a thread of its own; when it fails it is opened again with backoff (`lanes.rs`), and the time without it
+//! is a gap.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,9 +14,11 @@ use crate::collect::lane::{self, Lane, SourceContext};
 use crate::collect::{BATCH, Loss, Source, SourceChoice, SourceError};
 use crate::model::event_set::EventSet;
 use crate::model::time::Timestamp;
+use crate::sys::crash;
 use crate::sys::wake::Waker;
 
 use super::core::ToCore;
+use super::crash_book::CrashBook;
 
 /// Longest wait for something to happen, so that a watchdog sees that the thread lives. A stop wakes it earlier.
 const WAIT: Duration = Duration::from_secs(10);
@@ -74,6 +76,7 @@ impl From<SourceError> for Failure {
 pub(super) struct CaptureParts {
     pub(super) context: SourceContext,
     pub(super) core: Sender<ToCore>,
+    pub(super) crashes: Arc<CrashBook>,
     pub(super) news: mpsc::Sender<CaptureNews>,
     /// Longest wait for something to happen.
     pub(super) wait: Duration,
@@ -138,16 +141,15 @@ impl Capture {
         let desk = Arc::new(Desk { stop: AtomicBool::new(false), order });
         let theirs = Arc::clone(&desk);
         let thread = std::thread::Builder::new().name(lane.as_str().into()).spawn(move || {
-            let mut ending = Ending {
-                lane,
-                news: parts.news.clone(),
-                pulse: Arc::clone(&pulse),
-                failure: Some(Failure { why: "the collector crashed".into(), retryable: true }),
-                worked: false,
-                unwatched_since: gap_from,
-            };
-            pulse.running.store(true, Ordering::Relaxed);
-            ending.failure = capture(&parts, &theirs, &mut ending).err();
+            crash::if_asked();
+            let mut course = Course { lane, pulse, worked: false, unwatched_since: gap_from };
+            course.pulse.running.store(true, Ordering::Relaxed);
+            let failure = capture(&parts, &theirs, &mut course).err();
+            course.pulse.running.store(false, Ordering::Relaxed);
+            let Course { worked, unwatched_since, .. } = course;
+            let what = CaptureChange::Ended { failure, worked, unwatched_since };
+            // The agent may be gone already.
+            let _ = parts.news.try_send(CaptureNews { lane, what });
         })?;
         Ok(Self { desk, waker: None, thread })
     }
@@ -174,7 +176,7 @@ impl Capture {
     /// Waits for the end of a thread that was told to stop.
     pub(super) fn join(self) {
         self.stop();
-        // A panic was already reported by `Ending`.
+        // It gives nothing back: what there was to say was sent.
         let _ = self.thread.join();
     }
 
@@ -185,50 +187,35 @@ impl Capture {
     }
 }
 
-/// Tells the agent that the thread ended, a panic included.
-struct Ending {
+/// How far a thread has come.
+struct Course {
     lane: Lane,
-    news: mpsc::Sender<CaptureNews>,
     pulse: Arc<Pulse>,
-    failure: Option<Failure>,
     worked: bool,
     unwatched_since: Option<Timestamp>,
 }
 
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.pulse.running.store(false, Ordering::Relaxed);
-        let what = CaptureChange::Ended {
-            failure: self.failure.take(),
-            worked: self.worked,
-            unwatched_since: self.unwatched_since,
-        };
-        // The agent may be gone already.
-        let _ = self.news.try_send(CaptureNews { lane: self.lane, what });
-    }
-}
-
-fn capture(parts: &CaptureParts, desk: &Desk, ending: &mut Ending) -> Result<(), Failure> {
+fn capture(parts: &CaptureParts, desk: &Desk, course: &mut Course) -> Result<(), Failure> {
     let clock = &parts.context.clock;
     let mut watched = desk.order().events;
-    let mut source = lane::open(ending.lane, &parts.context, watched)?;
+    let mut source = lane::open(course.lane, &parts.context, watched)?;
     let mut told = source.choice().clone();
     let what = CaptureChange::Opened { choice: told.clone(), waker: source.waker() };
     let opened = clock.now().wall;
-    if let Some(start) = ending.unwatched_since.replace(opened) {
+    if let Some(start) = course.unwatched_since.replace(opened) {
         let missed = source.choice().events().and(watched).without(source.resumed());
         unwatched(parts, missed, start, opened)?;
     }
     // The agent may be gone already; the next send to the core notices.
-    let _ = parts.news.blocking_send(CaptureNews { lane: ending.lane, what });
+    let _ = parts.news.blocking_send(CaptureNews { lane: course.lane, what });
     while !desk.stop.load(Ordering::Relaxed) {
         let order = *desk.order();
         obey(parts, source.as_mut(), order, &mut watched)?;
         hand_on(parts, source.as_mut(), watched, parts.wait)?;
-        tell_choice(parts, ending.lane, source.choice(), &mut told);
-        ending.worked = true;
-        ending.unwatched_since = Some(clock.now().wall);
-        ending.pulse.turns.fetch_add(1, Ordering::Relaxed);
+        tell_choice(parts, course.lane, source.choice(), &mut told);
+        course.worked = true;
+        course.unwatched_since = Some(clock.now().wall);
+        course.pulse.turns.fetch_add(1, Ordering::Relaxed);
     }
     // What the kernel holds was seen before the stop.
     for _ in 0..LAST_BATCHES {

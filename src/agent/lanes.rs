@@ -1,5 +1,6 @@
 //! Keeps a capture thread in each lane as the configuration wants it: which events are wanted, which source sees them,
-//! what takes over for what the first lane does not see, and when a source that failed is tried again.
+//! what takes over for what the first lane does not see, and when a source that failed is tried again, or one that made
+//! an earlier run crash.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::model::health::{CollectorHealth, HealthState};
 use crate::model::time::Timestamp;
 
 use super::capture::{Capture, CaptureChange, CaptureNews, CaptureParts, Failure, Pulse};
+use super::crashes::Part;
 
 /// Longest pause before a failed source is opened again.
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
@@ -94,6 +96,12 @@ impl Keeper {
 
     fn start(&mut self, parts: &CaptureParts) {
         self.retry_at = None;
+        let now = parts.context.clock.now().mono;
+        if let Some(held) = parts.crashes.held(&Part::Source(self.lane), now) {
+            self.retry_at = Some(Instant::now() + held.until.since(now));
+            self.failure = Some(Failure { why: held.why, retryable: true });
+            return;
+        }
         let pulse = Arc::clone(&self.pulse);
         match Capture::start(self.lane, parts.clone(), pulse, self.wanted, self.gap_from.take()) {
             Ok(capture) => self.running = Some(capture),
@@ -182,9 +190,14 @@ impl Lanes {
 
     /// Takes what a thread tells.
     pub(super) fn take(&mut self, news: CaptureNews) {
-        let now = self.parts.context.clock.now().wall;
+        let now = self.parts.context.clock.now();
+        match news.what {
+            CaptureChange::Opened { .. } => self.parts.crashes.up(&Part::Source(news.lane), now.mono),
+            CaptureChange::Changed(_) => {}
+            CaptureChange::Ended { .. } => self.parts.crashes.down(&Part::Source(news.lane)),
+        }
         if let Some(keeper) = self.keepers.iter_mut().find(|keeper| keeper.lane == news.lane) {
-            keeper.take(news.what, now);
+            keeper.take(news.what, now.wall);
         }
         self.reconcile();
     }
@@ -229,8 +242,10 @@ impl Lanes {
         if !keepers.clone().all(Keeper::is_settled) {
             return None;
         }
-        // The last lane is the one that had to take over.
-        let last = keepers.next_back()?;
+        // The last lane is the one that had to take over, unless a better one only waits.
+        let now = self.parts.context.clock.now().mono;
+        let held = |keeper: &&Keeper| self.parts.crashes.held(&Part::Source(keeper.lane), now).is_some();
+        let last = keepers.clone().find(held).or_else(|| keepers.next_back())?;
         let detail = match (&last.failure, &last.open) {
             (Some(failure), _) => failure.why.clone(),
             (None, Some(choice)) => format!("{} does not see it", choice.name),
@@ -254,9 +269,11 @@ mod tests {
 
     use super::*;
     use crate::agent::core::ToCore;
+    use crate::agent::crash_book::CrashBook;
     use crate::collect::lane::SourceContext;
     use crate::settings::ProcessSource;
     use crate::sys::clock::ManualClock;
+    use crate::sys::crash_file::{self, Crash};
     use crate::sys::files::private_directory;
     use crate::sys::host::Host;
 
@@ -273,7 +290,10 @@ mod tests {
         let clock = Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap()));
         let context = SourceContext { wanted: ProcessSource::Poll, ..SourceContext::plain(Host::rooted(root), clock) };
         Bench {
-            lanes: Lanes::new(CaptureParts { context, core, news: sender, wait: Duration::from_secs(10) }, gap_from),
+            lanes: Lanes::new(
+                CaptureParts { context, core, crashes: Arc::default(), news: sender, wait: Duration::from_secs(10) },
+                gap_from,
+            ),
             news,
             from_core,
         }
@@ -334,6 +354,38 @@ mod tests {
         assert_eq!(health[2], "ConnectionCreate Off ");
         bench.lanes.want(EventSet::NONE);
         assert!(bench.settled().await.iter().all(|line| line.contains(" Off ")));
+        bench.lanes.shut_down().await;
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_crashed_waits_and_another_one_takes_over_meanwhile() {
+        let root = tempfile::tempdir().unwrap();
+        private_directory(&root.path().join("proc")).unwrap();
+        let mut bench = bench(root.path(), None);
+        let now = bench.lanes.parts.context.clock.now();
+        let file = crash_file::path(root.path());
+        crash_file::append(&file, &Crash::new("ebpf-load", now.wall.utc, "m", "p")).unwrap();
+        bench.lanes.parts.crashes = Arc::new(CrashBook::open(file, now));
+        bench.lanes.want(STREAMS);
+        let health = bench.settled().await;
+        assert_eq!(health[0], "ProcessCreate Unavailable ");
+        assert_eq!(health[2], "ConnectionCreate Degraded socket diagnostics");
+        for health in &bench.lanes.health()[..2] {
+            assert!(
+                health.detail.starts_with("it crashed, last at 2026-11-22T09:30:00Z; tried again at "),
+                "{health:?}"
+            );
+        }
+        // Another wish does not make it run earlier.
+        bench.lanes.want(set(&[EventName::ProcessCreate]));
+        assert!(bench.lanes.keepers[0].running.is_none() && bench.lanes.retry_at().is_some());
+        // So that the pause is over: the clock of the test stands.
+        bench.lanes.parts.crashes = Arc::default();
+        bench.lanes.want(set(&[EventName::ProcessCreate, EventName::ProcessTerminate]));
+        while bench.settled().await[0] != "ProcessCreate Degraded polling /proc" {
+            let news = bench.news.recv().await.unwrap();
+            bench.lanes.take(news);
+        }
         bench.lanes.shut_down().await;
     }
 

@@ -8,6 +8,8 @@
 mod capture;
 mod configuration;
 mod core;
+mod crash_book;
+mod crashes;
 pub mod diagnostics;
 mod keeper;
 mod lanes;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::collect::lane::{STREAMS, SourceContext};
 use crate::collect::snapshot::SnapshotContext;
 use crate::hub::link;
+use crate::hub::options::LinkOptions;
 use crate::hub::traffic::{CALLS, FromHub, LinkState, MethodAnswer, MethodCall, ToHub};
 use crate::model::event::EventName;
 use crate::model::event_set::EventSet;
@@ -22,11 +23,13 @@ use crate::model::problem::Problem;
 use crate::model::units::Priority;
 use crate::settings::agent_config::AgentConfig;
 use crate::sys::clock::Clock;
-use crate::sys::notify;
+use crate::sys::{crash, notify};
 
 use super::capture::{self, CaptureParts};
 use super::configuration::Configuration;
 use super::core::ToCore;
+use super::crash_book::{self, CrashBook};
+use super::crashes::Part;
 use super::diagnostics;
 use super::keeper::Keeper;
 use super::lanes::Lanes;
@@ -50,6 +53,7 @@ struct Running {
     diagnostics: Option<diagnostics::Switch>,
     /// The local configuration does not want them.
     diagnostics_off: bool,
+    crashes: Arc<CrashBook>,
     configuration: Configuration,
     keeper: Keeper,
     config: watch::Sender<Arc<AgentConfig>>,
@@ -65,22 +69,23 @@ impl Agent {
     /// # Errors
     /// [`AgentError::CoreGone`] or [`AgentError::Spool`] if state could not be kept.
     pub async fn run(self, handle: Handle, stop: CancellationToken) -> Result<CoreStatus, AgentError> {
+        let (snapshots, sources) = self.contexts();
         let (hub_events, mut from_hub) = mpsc::channel(64);
         let (news_sender, mut capture_news) = mpsc::channel(16);
         let (health_sender, mut health) = mpsc::channel(16);
         let mut tasks = JoinSet::new();
-        tasks.spawn(link::run(self.link, self.hub_inbox, hub_events));
         let collectors_stop = CancellationToken::new();
+        let link = run_link(self.link, self.hub_inbox, hub_events, Arc::clone(&self.crashes), collectors_stop.clone());
+        tasks.spawn(crash::task(crash::LINK, link));
+        tasks.spawn(crash_book::run(Arc::clone(&self.crashes), Arc::clone(&self.clock), collectors_stop.clone()));
         let (out_of_turn_sender, out_of_turn) = mpsc::channel(1);
         let (calls_sender, calls) = mpsc::channel(CALLS);
         tasks.spawn(snapshots::run(
             SnapshotParts {
-                context: SnapshotContext {
-                    name_service: self.settings.collect.name_service,
-                    ..SnapshotContext::plain(self.host.clone(), Arc::clone(&self.clock))
-                },
+                context: snapshots,
                 clock: Arc::clone(&self.clock),
                 config: self.config.subscribe(),
+                crashes: Arc::clone(&self.crashes),
                 core: self.core.clone(),
                 health: health_sender,
                 out_of_turn,
@@ -89,11 +94,9 @@ impl Agent {
         ));
         let lanes = Lanes::new(
             CaptureParts {
-                context: SourceContext {
-                    state: Some(self.settings.storage.directory.clone()),
-                    ..SourceContext::new(&self.settings.collect, self.host, Arc::clone(&self.clock))
-                },
+                context: sources,
                 core: self.core.clone(),
+                crashes: Arc::clone(&self.crashes),
                 news: news_sender,
                 wait: capture::wait_below(notify::watchdog_interval()),
             },
@@ -103,7 +106,7 @@ impl Agent {
         if let Some(source) = self.diagnostics {
             tasks.spawn(diagnostics::run(source, self.core.clone(), Arc::clone(&self.clock), collectors_stop.clone()));
         }
-        tasks.spawn(methods::run(
+        let methods = methods::run(
             MethodParts {
                 calls,
                 to_hub: self.to_hub.clone(),
@@ -113,7 +116,8 @@ impl Agent {
                 clock: Arc::clone(&self.clock),
             },
             collectors_stop.clone(),
-        ));
+        );
+        tasks.spawn(crash::task(crash::LINK, methods));
         tasks.spawn(watchdog::run(handle.clone(), lanes.pulses(), collectors_stop.clone()));
         let mut running = Running {
             handle,
@@ -124,6 +128,7 @@ impl Agent {
             calls: calls_sender,
             diagnostics,
             diagnostics_off: self.settings.log.diagnostic_level.is_none(),
+            crashes: self.crashes,
             configuration: self.configuration,
             keeper: Keeper::start(self.settings.storage.directory),
             config: self.config,
@@ -142,8 +147,7 @@ impl Agent {
             tokio::select! {
                 () = stop.cancelled() => break,
                 _ = &mut core_gone => result = Err(AgentError::CoreGone),
-                Some(Err(error)) = tasks.join_next() => result = Err(AgentError::TaskGone(error.to_string())),
-                Some(event) = from_hub.recv() => result = running.on_hub(event).await,
+                Some(event) = from_hub.recv() => result = crash::task(crash::LINK, running.on_hub(event)).await,
                 Some(news) = capture_news.recv() => {
                     running.lanes.take(news);
                     running.show_lanes();
@@ -160,19 +164,54 @@ impl Agent {
         collectors_stop.cancel();
         let farewell = running.shut_down(&mut from_hub).await;
         tasks.shutdown().await;
-        core_ended(core_gone, self.core_thread).await?;
+        core_ended(core_gone, self.core_thread).await;
         result.and(farewell)
+    }
+
+    /// What collectors are given.
+    fn contexts(&self) -> (SnapshotContext, SourceContext) {
+        let snapshots = SnapshotContext {
+            name_service: self.settings.collect.name_service,
+            ..SnapshotContext::plain(self.host.clone(), Arc::clone(&self.clock))
+        };
+        let sources = SourceContext {
+            state: Some(self.settings.storage.directory.clone()),
+            ..SourceContext::new(&self.settings.collect, self.host.clone(), Arc::clone(&self.clock))
+        };
+        (snapshots, sources)
     }
 }
 
 /// Waits for the end of the core, not on the blocking pool, which name resolution may have filled.
-async fn core_ended(gone: oneshot::Receiver<()>, thread: JoinHandle<()>) -> Result<(), AgentError> {
+async fn core_ended(gone: oneshot::Receiver<()>, thread: JoinHandle<()>) {
     if !gone.is_terminated() {
         // The sender is never used, only dropped, when the thread is at its end.
         let _ = gone.await;
     }
-    // It has answered already, or it has crashed and said so on standard error.
-    thread.join().map_err(|_| AgentError::CoreGone)
+    // It has answered already, or has said so in the log.
+    let _ = thread.join();
+}
+
+/// Keeps the link, once it is not held back after a crash.
+async fn run_link(
+    options: LinkOptions,
+    commands: mpsc::Receiver<ToHub>,
+    events: mpsc::Sender<FromHub>,
+    crashes: Arc<CrashBook>,
+    stop: CancellationToken,
+) {
+    let now = options.clock.now().mono;
+    if let Some(held) = crashes.held(&Part::Link, now) {
+        let retry_in = held.until.since(now);
+        let down = LinkState::Down { error: held.why, retry_in, permanent_hint: false };
+        // The owner is gone only when the agent ends.
+        let _ = events.send(FromHub::State(down)).await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(retry_in) => {}
+        }
+    }
+    link::run(options, commands, events).await;
 }
 
 impl Running {
@@ -214,7 +253,12 @@ impl Running {
     }
 
     async fn on_link(&mut self, state: LinkState) -> Result<(), AgentError> {
-        let since_utc = self.clock.now().wall.utc_text();
+        let now = self.clock.now();
+        match state {
+            LinkState::Ready => self.crashes.up(&Part::Link, now.mono),
+            _ => self.crashes.down(&Part::Link),
+        }
+        let since_utc = now.wall.utc_text();
         let (name, error) = match &state {
             LinkState::Connecting => ("connecting", String::new()),
             LinkState::Ready => ("ready", String::new()),

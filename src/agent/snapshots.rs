@@ -1,5 +1,6 @@
 //! The snapshot task: takes each enabled snapshot at every `snapshotFrequency`, one after the other, then asks the core
-//! for the statistics events. A collector that fails, panics or hangs is reported and does not hinder the others.
+//! for the statistics events. A collector that fails or hangs is reported and does not hinder the others;
+//! one that made an earlier run crash is held back.
 
 mod collectors;
 mod hotplug;
@@ -25,6 +26,8 @@ use crate::settings::defaults::SNAPSHOT_FREQUENCY_LEAST;
 use crate::sys::clock::Clock;
 
 use super::core::ToCore;
+use super::crash_book::CrashBook;
+use super::crashes::{Held, Part};
 use collectors::Collectors;
 use hotplug::HotPlug;
 
@@ -59,9 +62,16 @@ pub(super) struct SnapshotParts {
     pub(super) context: SnapshotContext,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) config: watch::Receiver<Arc<AgentConfig>>,
+    pub(super) crashes: Arc<CrashBook>,
     pub(super) core: Sender<ToCore>,
     pub(super) health: mpsc::Sender<CollectorHealth>,
     pub(super) out_of_turn: mpsc::Receiver<CollectNow>,
+}
+
+impl SnapshotParts {
+    fn held(&self, name: EventName) -> Option<Held> {
+        self.crashes.held(&Part::Snapshot(name), self.clock.now().mono)
+    }
 }
 
 /// When what is taken: pure. A type that was taken less than [`LEAST`] ago waits until that time is over, in a round as
@@ -78,13 +88,27 @@ struct Rounds {
     waiting: EventSet,
     /// When each was last taken.
     taken: BTreeMap<EventName, Mono>,
+    /// Until when each is held back, if it is.
+    held: BTreeMap<EventName, Mono>,
 }
 
 impl Rounds {
     /// The first round is due at once.
     fn new(config: &AgentConfig, now: Mono) -> Self {
         let frequency = config.snapshot_frequency.length();
-        Self { last: None, due: now, frequency, off: off(config), waiting: EventSet::NONE, taken: BTreeMap::new() }
+        let (off, waiting) = (off(config), EventSet::NONE);
+        Self { last: None, due: now, frequency, off, waiting, taken: BTreeMap::new(), held: BTreeMap::new() }
+    }
+
+    /// This one may not be taken before.
+    fn hold(&mut self, name: EventName, until: Mono) {
+        self.held.insert(name, until);
+    }
+
+    /// What may not be taken yet.
+    fn held(&self, now: Mono) -> EventSet {
+        let held: Vec<EventName> = self.held.iter().filter(|(_, until)| now < **until).map(|(name, _)| *name).collect();
+        EventSet::of(&held)
     }
 
     /// Takes a changed configuration. Types that were switched on or off do not wait for the next round. A changed
@@ -109,10 +133,11 @@ impl Rounds {
 
     /// From when on a type may be looked at. One that is off is only said to be so.
     fn may(&self, name: EventName) -> Mono {
-        match self.taken.get(&name) {
-            Some(at) if !self.off.contains(name) => at.after(LEAST),
-            _ => Mono::from_boot(Duration::ZERO),
+        if self.off.contains(name) {
+            return Mono::default();
         }
+        let again = self.taken.get(&name).map(|at| at.after(LEAST));
+        again.max(self.held.get(&name).copied()).unwrap_or_default()
     }
 
     /// What is to be looked at now.
@@ -145,11 +170,20 @@ pub(super) async fn run(mut parts: SnapshotParts, stop: CancellationToken) {
     let mut rounds = Rounds::new(&parts.config.borrow_and_update(), parts.clock.now().mono);
     let mut hotplug = HotPlug::new(parts.context.host.clone(), Arc::clone(&parts.clock));
     parts.context.hotplug = Some(hotplug.recorder());
-    let (context, config) = (parts.context.clone(), parts.config.clone());
+    let (context, config, crashes) = (parts.context.clone(), parts.config.clone(), Arc::clone(&parts.crashes));
     let mut collectors = Collectors::new(move |name| {
         let custom_checks = config.borrow().baseline_custom_checks.clone();
-        snapshot::take(name, &SnapshotContext { custom_checks, ..context.clone() })
+        let taken = snapshot::take(name, &SnapshotContext { custom_checks, ..context.clone() })?;
+        crashes.worked(&Part::Snapshot(name));
+        Ok(taken)
     });
+    for name in SNAPSHOTS {
+        if let Some(held) = parts.held(*name) {
+            rounds.hold(*name, held.until);
+        }
+    }
+    // Why those are not taken is said before the first round, which takes its time.
+    pass(&parts, &mut collectors, rounds.held(parts.clock.now().mono), |_, _| {}).await;
     loop {
         let wait = rounds.next().since(parts.clock.now().mono);
         let (names, told) = tokio::select! {
@@ -159,17 +193,20 @@ pub(super) async fn run(mut parts: SnapshotParts, stop: CancellationToken) {
                     return;
                 }
                 rounds.configure(&parts.config.borrow_and_update());
-                continue;
+                // What is held back is so, or off, by this configuration.
+                (rounds.held(parts.clock.now().mono), None)
             }
             Some(CollectNow { names, told }) = parts.out_of_turn.recv() => {
-                rounds.note(names, parts.clock.now().mono);
+                let now = parts.clock.now().mono;
+                rounds.note(names.without(rounds.held(now)), now);
                 (names, Some(told))
             }
             () = sleep(wait) => (rounds.take(parts.clock.now().mono), None),
         };
         if names.contains(EventName::ConnectedHardware) {
             let off = off(&parts.config.borrow());
-            hotplug.want(!off.contains(EventName::ConnectedHardware));
+            let held = parts.held(EventName::ConnectedHardware).is_some();
+            hotplug.want(!held && !off.contains(EventName::ConnectedHardware));
         }
         let tell = |name, outcome| {
             if let Some(told) = &told {
@@ -194,6 +231,8 @@ async fn pass(parts: &SnapshotParts, collectors: &mut Collectors, names: EventSe
         }
         let (health, outcome) = if off.contains(name) {
             (bare(name, HealthState::Off, String::new()), Outcome::Off)
+        } else if let Some(held) = parts.held(name) {
+            (bare(name, HealthState::Unavailable, held.why), Outcome::Unavailable)
         } else {
             match collectors.run(name).await {
                 Ok(Taken { snapshot, health }) => {
@@ -323,6 +362,23 @@ mod tests {
         assert_eq!(taken, [11, 21, 31, 41, 51]);
         // What was put off comes when its time comes.
         assert_eq!(rounds.next(), Mono::from_boot(Duration::from_millis(30_500)));
+    }
+
+    #[test]
+    fn what_is_held_back_is_taken_when_its_time_comes_and_not_in_a_round_before() {
+        let mut config = every(100);
+        let mut rounds = Rounds::new(&config, at(0));
+        rounds.hold(ListeningPorts, at(130));
+        assert_eq!(rounds.take(at(0)), PERIODIC.without(only(&[ListeningPorts])));
+        assert_eq!((rounds.next(), rounds.held(at(129))), (at(100), only(&[ListeningPorts])));
+        config.priorities.insert(ListeningPorts, Priority::Off);
+        rounds.configure(&config);
+        assert_eq!(rounds.take(at(50)), only(&[ListeningPorts]), "that it is off is said at once");
+        rounds.configure(&every(100));
+        assert_eq!(rounds.take(at(100)), PERIODIC.without(only(&[ListeningPorts])));
+        assert_eq!((rounds.next(), rounds.held(at(130))), (at(130), EventSet::NONE));
+        assert_eq!(rounds.take(at(130)), only(&[ListeningPorts]));
+        assert_eq!(rounds.next(), at(200));
     }
 
     #[test]

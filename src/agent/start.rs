@@ -24,11 +24,12 @@ use crate::settings::Settings;
 use crate::settings::agent_config::AgentConfig;
 use crate::spool::{Spool, SpoolError, SpoolOptions, Start};
 use crate::sys::clock::Clock;
-use crate::sys::files;
 use crate::sys::host::Host;
+use crate::sys::{crash, crash_file, files};
 
 use super::configuration::Configuration;
 use super::core::{Core, CoreParts, ToCore};
+use super::crash_book::CrashBook;
 use super::diagnostics;
 use super::status::{LinkStatus, Status, TwinStatus};
 
@@ -78,9 +79,6 @@ pub enum AgentError {
     /// The core ended before its time.
     #[error("the core ended unexpectedly; state is as of its last batch")]
     CoreGone,
-    /// A task of the network side crashed.
-    #[error("a part of the agent crashed ({0}); what is pending is stored and will be sent at the next start")]
-    TaskGone(String),
 }
 
 /// A built agent, ready to run.
@@ -93,8 +91,10 @@ pub struct Agent {
     pub(super) hub_inbox: mpsc::Receiver<ToHub>,
     pub(super) core: flume::Sender<ToCore>,
     pub(super) core_thread: JoinHandle<()>,
-    /// Resolves when the core thread ends, however it ends.
+    /// Resolves when the core thread ends.
     pub(super) core_gone: oneshot::Receiver<()>,
+    /// What crashed in the runs before.
+    pub(super) crashes: Arc<CrashBook>,
     pub(super) configuration: Configuration,
     /// Problems of the configuration whose events may have been lost with the last run.
     pub(super) untold: Vec<Problem>,
@@ -228,6 +228,7 @@ impl Agent {
         })?;
         let agent_id = agent_id(&storage.directory.join("agent-id"))?;
         let now = clock.now();
+        let crashes = Arc::new(CrashBook::open(crash_file::path(storage.runtime()), now));
         let configuration = Configuration::load(&storage.directory, settings.twin.object.clone());
         let config = Arc::clone(&configuration.config);
 
@@ -270,8 +271,9 @@ impl Agent {
         let core_thread = std::thread::Builder::new()
             .name("core".into())
             .spawn(move || {
-                // Dropped at the end of the thread, also by a panic.
+                // Dropped at the end of the thread.
                 let _lives = core_lives;
+                crash::if_asked();
                 machine.run(&core_inbox);
             })
             .map_err(AgentError::Thread)?;
@@ -301,6 +303,7 @@ impl Agent {
             core,
             core_thread,
             core_gone,
+            crashes,
             configuration,
             untold,
             shared,

@@ -182,7 +182,7 @@ fn run_until_done(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (ended, end) = tokio::sync::oneshot::channel::<()>();
     let reader = thread::Builder::new().name("collect".to_owned()).spawn(move || {
-        // Dropped when the thread ends, whatever the reason.
+        // Dropped when the thread ends.
         let _ended = ended;
         read(source.as_mut(), name, &stopped, json, &zone)
     })?;
@@ -198,7 +198,7 @@ fn run_until_done(
         io::Result::Ok(())
     });
     stop.stop();
-    let total = reader.join().map_err(|_| anyhow::anyhow!("the reading thread panicked"))?;
+    let total = reader.join().map_err(|_| anyhow::anyhow!("the reading thread has ended"))?;
     waited.context("cannot wait for signals")?;
     total
 }

@@ -28,6 +28,7 @@ pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
     let (sink, source) = settings.log.diagnostic_level.map(diagnostics).unzip();
     log::init(settings.log.level, sink);
     hardening::keep_files_private();
+    crate::sys::crash::install(settings.storage.runtime(), clock());
     if let Err(error) = hardening::forbid_core_dumps() {
         tracing::warn!(%error, "core dumps stay possible");
     }
@@ -82,7 +83,7 @@ pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
     Ok(exit::OK)
 }
 
-fn clock() -> Arc<dyn Clock> {
+pub(super) fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock::new(super::release_floor()))
 }
 

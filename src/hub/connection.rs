@@ -1,7 +1,7 @@
 //! One MQTT connection, from CONNECT to its end. The only file that names the MQTT crate.
 //!
 //! * The crate never connects by itself: its connector hands out the one stream, once.
-//! * It runs in a task of its own, so that a fault in it ends a connection and not the agent.
+//! * It runs in a task of its own, so that reading and writing go on whatever the link is at.
 //! * What the hub sends waits here in a few packets of bounded size, whatever it sends: the crate reads some packets of
 //!   at most [`MAX_TAKEN`] each at a time, and what waits for the link is cut to what its topic may have.
 
@@ -30,6 +30,7 @@ use super::topics::{self, Incoming};
 use crate::model::ids::MessageId;
 use crate::model::message::Message;
 use crate::sys::clock::Clock;
+use crate::sys::crash;
 
 /// Largest packet sent: a message with its topic.
 const MAX_SENT: usize = 288 * 1024;
@@ -112,7 +113,7 @@ impl Connection {
         events.set_network_options(network);
         let (sender, packets) = mpsc::channel(PACKETS);
         let mut task = JoinSet::new();
-        task.spawn(pump(events, sender, Arc::clone(&options.clock)));
+        task.spawn(crash::task(crash::LINK, pump(events, sender, Arc::clone(&options.clock))));
         Self { client, task, packets, acks: JoinSet::new() }
     }
 

@@ -17,7 +17,7 @@ pub mod twin_keys;
 pub mod twin_text;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -135,6 +135,14 @@ pub struct Storage {
     pub commit_interval: Duration,
     /// This much of the file system is left free.
     pub min_free: ByteSize,
+}
+
+impl Storage {
+    /// Where files are that need to survive a crash of the process only.
+    #[must_use]
+    pub fn runtime(&self) -> &Path {
+        self.runtime_directory.as_ref().unwrap_or(&self.directory)
+    }
 }
 
 /// `[collect]`.

@@ -107,6 +107,14 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// Adds to the end of a file, making it with `mode` if needed. A kill in the middle may leave a part.
+///
+/// # Errors
+/// Those of opening and writing.
+pub fn append(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    OpenOptions::new().append(true).create(true).mode(mode).open(path)?.write_all(content)
+}
+
 /// Makes a directory that only its owner can enter, and its parents; an existing one is left as it is.
 ///
 /// # Errors

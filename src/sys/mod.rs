@@ -8,6 +8,8 @@ pub mod btf;
 pub mod capabilities;
 pub mod clock;
 pub mod connections;
+pub mod crash;
+pub mod crash_file;
 pub mod elf;
 pub mod exit_record;
 pub mod fanotify;

@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod configuration;
+mod crashes;
 mod delivery;
 mod diagnostics;
 mod harness;

@@ -17,7 +17,7 @@ fn parts(root: &std::path::Path) -> (CaptureParts, flume::Receiver<ToCore>, mpsc
     let clock = Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap()));
     let plain = SourceContext::plain(Host::rooted(root), clock);
     let context = SourceContext { wanted: ProcessSource::Poll, ..plain };
-    (CaptureParts { context, core, news, wait: WAIT }, from_core, from_news)
+    (CaptureParts { context, core, crashes: Arc::default(), news, wait: WAIT }, from_core, from_news)
 }
 
 fn start(parts: &CaptureParts, gap_from: Option<Timestamp>) -> Capture {

@@ -60,17 +60,10 @@ pub(super) async fn run(mut parts: MethodParts, stop: CancellationToken) {
     loop {
         let call = tokio::select! {
             () = stop.cancelled() => return,
-            Some(collected) = collecting.join_next() => match collected {
-                Ok(answered) => {
-                    give(&parts, answered, &mut refusals).await;
-                    continue;
-                }
-                // A fault in there is a fault of this task.
-                Err(error) => match error.try_into_panic() {
-                    Ok(panic) => std::panic::resume_unwind(panic),
-                    Err(_) => continue,
-                },
-            },
+            Some(Ok(answered)) = collecting.join_next() => {
+                give(&parts, answered, &mut refusals).await;
+                continue;
+            }
             call = parts.calls.recv() => call,
         };
         let Some(MethodCall { connection, name, rid, payload }) = call else { return };

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::{CoreStatus, Handle};
 use crate::lab::{Lab, LabOptions, MethodError, MethodReply, Observed};
 use crate::settings::{load, twin_keys::OBJECT};
-use crate::sys::{files, hardening};
+use crate::sys::{crash, files, hardening};
 
 use super::args::Global;
 use super::{exit, log, run, signals};
@@ -84,6 +84,7 @@ async fn session(args: &TryArgs, directory: &Directory, screen: &Screen) -> anyh
     screen.introduction(&lab, &SHORT)?;
 
     let settings = load::load(&config, std::iter::empty())?;
+    crash::install(settings.storage.runtime(), run::clock());
     let (agent, handle) = run::build(settings, None)?;
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();

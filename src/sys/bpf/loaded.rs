@@ -95,7 +95,8 @@ impl Programs {
             let _ = open_no_files();
             load(&layout, options, cpus)
         })?;
-        let (mut ebpf, loaded) = loading.join().map_err(|_| BpfError::Refused("loading crashed".to_owned()))??;
+        let (mut ebpf, loaded) =
+            loading.join().map_err(|_| BpfError::Refused("the thread that loads has ended".to_owned()))??;
         let mut map = |name| ebpf.take_map(name).ok_or_else(|| BpfError::Refused(format!("no map {name}")));
         let ring = RingBuf::try_from(map("records")?).map_err(|error| map_refused(&error))?;
         let state = Array::try_from(map("state")?).map_err(|error| map_refused(&error))?;
