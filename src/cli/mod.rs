@@ -18,6 +18,7 @@ mod status;
 #[cfg(feature = "lab")]
 mod tryout;
 mod version;
+mod waiting;
 
 use std::process::ExitCode;
 

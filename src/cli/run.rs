@@ -1,4 +1,4 @@
-//! `twinward run`: the agent.
+//! `twinward run`: the agent, as soon as it has its credentials.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use crate::agent::{Agent, AgentError, AgentOptions, CoreStatus, Handle, diagnost
 use crate::control::{self, Request, Server};
 use crate::hub::tls;
 use crate::model::payload::DiagnosticSeverity;
-use crate::settings::{LogLevel, Settings, load};
+use crate::settings::{LogLevel, Settings, Storage, load};
 use crate::sys::clock::{Clock, SystemClock};
-use crate::sys::hardening;
 use crate::sys::host::Host;
+use crate::sys::{files, hardening, notify};
 
 use super::args::Global;
 use super::exit::{self, CommandError};
-use super::{identity, log, signals};
+use super::{identity, log, signals, waiting};
 
 /// Runs the agent until SIGTERM or SIGINT.
 pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
@@ -35,19 +35,26 @@ pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
     let stop = CancellationToken::new();
     let runtime = runtime()?;
     let last = runtime.block_on(async {
+        let signal = signals::stop_signal();
+        tokio::pin!(signal);
+        tokio::select! {
+            come = waiting::for_credentials(&settings, clock()) => come?,
+            name = &mut signal => {
+                tracing::info!(signal = name, "stopping");
+                notify::stopping();
+                return Ok(None);
+            }
+        }
         let (agent, handle) = build(settings.clone(), source)?;
-        let directory = settings.storage.runtime_directory.as_ref().unwrap_or(&settings.storage.directory);
-        let server = Server::bind(&control::socket_path(directory))
-            .with_context(|| format!("cannot open the control socket in {}", directory.display()))?;
+        let server = bind(&settings.storage)?;
         let answers = handle.clone();
         let control = control::serve(server, move |request| answer(answers.clone(), request));
-        let signal = signals::stop_signal();
-        tokio::pin!(control, signal);
+        tokio::pin!(control);
         let running = agent.run(handle, stop.clone());
         tokio::pin!(running);
         loop {
             tokio::select! {
-                last = &mut running => return last.map_err(anyhow::Error::from),
+                last = &mut running => return Ok(Some(last?)),
                 name = &mut signal, if !stop.is_cancelled() => {
                     tracing::info!(signal = name, "stopping");
                     stop.cancel();
@@ -58,7 +65,9 @@ pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
     });
     // Name resolution may hang in the system's resolver for longer than a stop may take.
     runtime.shutdown_background();
-    log_balance(&last?);
+    if let Some(last) = last? {
+        log_balance(&last);
+    }
     Ok(exit::OK)
 }
 
@@ -88,16 +97,32 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// Builds the agent from settings; exit code 78 for what the user has to mend.
 pub(super) fn build(settings: Settings, diagnostics: Option<diagnostics::Source>) -> anyhow::Result<(Agent, Handle)> {
-    let identity = identity::read(&settings)?;
+    let identity = identity::read(&settings).map_err(CommandError::from)?;
     let tls = tls::client_config(settings.hub.ca_file.as_deref())
         .map_err(|error| CommandError::configuration(error.to_string()))?;
     let options = AgentOptions { settings, identity, tls, host: Host::system(), clock: clock(), diagnostics };
-    Agent::build(options).map_err(|error| match &error {
+    Agent::build(options).map_err(refusal)
+}
+
+fn refusal(error: AgentError) -> anyhow::Error {
+    match &error {
         AgentError::State { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
             CommandError::not_permitted(error.to_string()).into()
         }
         _ => error.into(),
-    })
+    }
+}
+
+/// Opens the control socket.
+///
+/// # Errors
+/// Exit code 77 for a directory that may not be used; else those of binding.
+pub(super) fn bind(storage: &Storage) -> anyhow::Result<Server> {
+    let directory = storage.runtime_directory.as_ref().unwrap_or(&storage.directory);
+    files::private_directory(directory)
+        .map_err(|source| refusal(AgentError::State { path: directory.clone(), source }))?;
+    Server::bind(&control::socket_path(directory))
+        .with_context(|| format!("cannot open the control socket in {}", directory.display()))
 }
 
 async fn answer(handle: Handle, request: Request) -> Value {

@@ -15,10 +15,10 @@ use super::args::Global;
 use super::exit::{self, CommandError};
 use super::{output, reach};
 
-pub(super) use answer::{Answer, Collector};
+pub(super) use answer::{Answer, Collector, Waiting};
 pub(super) use view::span;
 
-/// Asks the agent and prints its answer.
+/// Asks the agent and prints its answer. An agent that answers is no failure, whatever it says: the doctor judges.
 ///
 /// # Errors
 /// Exit code 78 if the configuration is bad, 77 if we may not ask, 1 if nobody answers.

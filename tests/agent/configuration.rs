@@ -75,14 +75,6 @@ async fn a_secret_that_others_can_read_is_refused_with_the_command_that_mends_it
 }
 
 #[tokio::test]
-async fn an_absent_secret_is_refused_with_the_command_that_makes_it() {
-    let place = place("");
-    std::fs::remove_file(place.path("connection-string")).unwrap();
-    let said = refused(&place).await;
-    assert!(said.contains("install -m 600 /dev/stdin"), "{said}");
-}
-
-#[tokio::test]
 async fn every_fault_of_the_configuration_is_told_at_once_with_file_and_line() {
     let place = place("");
     place.edit("[collect]\n", "[collect]\nproces_source = \"auto\"\n");

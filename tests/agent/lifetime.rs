@@ -10,19 +10,19 @@ use twinward::lab::PubAckFault;
 use crate::harness::{Agent, Hub, Place, STOP_LIMIT, eventually};
 
 /// What systemd is told.
-struct Told {
+pub struct Told {
     socket: UnixDatagram,
     lines: Vec<String>,
 }
 
 impl Told {
-    fn by(place: &Place) -> Self {
+    pub fn by(place: &Place) -> Self {
         let socket = UnixDatagram::bind(place.path("notify")).unwrap();
         socket.set_nonblocking(true).unwrap();
         Self { socket, lines: Vec::new() }
     }
 
-    fn all(&mut self) -> &[String] {
+    pub fn all(&mut self) -> &[String] {
         let mut bytes = [0; 4096];
         while let Ok(length) = self.socket.recv(&mut bytes) {
             self.lines.extend(std::str::from_utf8(&bytes[..length]).unwrap().lines().map(str::to_owned));
@@ -30,11 +30,11 @@ impl Told {
         &self.lines
     }
 
-    fn count(&mut self, line: &str) -> usize {
+    pub fn count(&mut self, line: &str) -> usize {
         self.all().iter().filter(|told| *told == line).count()
     }
 
-    async fn until(&mut self, times: usize, line: &str) {
+    pub async fn until(&mut self, times: usize, line: &str) {
         eventually(&format!("{line}, {times} times"), || std::future::ready((self.count(line) >= times).then_some(())))
             .await;
     }

@@ -22,3 +22,4 @@ mod times;
 mod tryout;
 mod twin;
 mod updates;
+mod waiting;

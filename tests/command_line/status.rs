@@ -46,6 +46,17 @@ fn json_is_handed_on_as_one_line() {
 }
 
 #[test]
+fn an_agent_without_credentials_says_for_which_file_it_waits() {
+    let answer =
+        r#"{"version":"0.1.0","pid":7,"startedUtc":"T","uptimeSeconds":9,"waiting":{"file":"/x","why":"no /x"}}"#;
+    let (output, _) = status(answer, &[]);
+    assert_eq!(output.status.code(), Some(0));
+    let page =
+        "agent      0.1.0, pid 7\n           up 9 s, since T\nwaiting    for its credentials in /x\n           no /x\n";
+    assert_eq!(out(&output), page);
+}
+
+#[test]
 fn an_agent_that_cannot_tell_is_a_failure() {
     let (output, _) = status(r#"{"error":"busy"}"#, &[]);
     assert_eq!(output.status.code(), Some(1));

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::cli::reach;
-use crate::cli::status::{Answer, span};
+use crate::cli::status::{Answer, Waiting, span};
 use crate::control::{ControlError, Request};
 use crate::hub::connstr::ConnectionString;
 use crate::settings::Storage;
@@ -15,7 +15,7 @@ use super::sign_in::{count, doubtful, down};
 pub(super) enum Running {
     /// It answers.
     Yes(Box<Answer>),
-    /// Nobody is there.
+    /// Nobody is there, or not yet with credentials: nobody is signed in.
     No,
     /// Somebody is there and cannot be asked.
     Unknown,
@@ -26,7 +26,10 @@ pub(super) fn ask(storage: &Storage) -> (Finding, Running) {
     let answer = reach::ask(storage, Request::Status);
     match answer {
         Ok(value) => match Answer::deserialize(&value) {
-            Ok(answer) if value.get("error").is_none() => (here(&answer), Running::Yes(Box::new(answer))),
+            Ok(answer) if value.get("error").is_none() => match &answer.waiting {
+                Some(waiting) => (waits(&answer, waiting), Running::No),
+                None => (here(&answer), Running::Yes(Box::new(answer))),
+            },
             _ => {
                 let advice = "look at it with: twinward status --json";
                 (Finding::failed(Check::Agent, "it answers, but not with its state", advice), Running::Unknown)
@@ -47,8 +50,19 @@ pub(super) fn ask(storage: &Storage) -> (Finding, Running) {
     }
 }
 
+/// It has no credentials yet.
+fn waits(answer: &Answer, waiting: &Waiting) -> Finding {
+    let (what, advice) = waiting.why.split_once("; ").unwrap_or((&waiting.why, "see secret-file"));
+    let detail = format!("{}; it waits for its credentials, and nothing is collected: {what}", runs(answer));
+    Finding::failed(Check::Agent, detail, format!("{advice}; the agent notices it within seconds"))
+}
+
+fn runs(answer: &Answer) -> String {
+    format!("{} runs, pid {}, up {}", answer.version, answer.pid, span(answer.uptime_seconds))
+}
+
 fn here(answer: &Answer) -> Finding {
-    let detail = format!("{} runs, pid {}, up {}", answer.version, answer.pid, span(answer.uptime_seconds));
+    let detail = runs(answer);
     match &answer.storage_trouble {
         None => Finding::ok(Check::Agent, detail),
         Some(trouble) => {
@@ -170,6 +184,18 @@ mod tests {
         assert_eq!((findings[0].result, findings[0].advice.as_str()), (Verdict::Failed, "check the key"));
         assert!(findings[0].detail.ends_with(": CONNACK 5"), "{findings:?}");
         assert_eq!(link(&answer(json!({"link": {"state": "connecting"}})))[0].result, Verdict::Failed);
+    }
+
+    #[test]
+    fn an_agent_that_waits_is_a_fault_with_the_command_that_mends_it() {
+        let why = "/x does not exist; put the string there: install -m 600 /dev/stdin /x";
+        let answer =
+            answer(json!({"version": "0.1.0", "pid": 7, "uptimeSeconds": 9, "waiting": {"file": "/x", "why": why}}));
+        let finding = waits(&answer, answer.waiting.as_ref().unwrap());
+        insta::assert_snapshot!(finding.text(), @r"
+        failed   agent              0.1.0 runs, pid 7, up 9 s; it waits for its credentials, and nothing is collected: /x does not exist
+                                    what to do: put the string there: install -m 600 /dev/stdin /x; the agent notices it within seconds
+        ");
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub(in crate::cli) struct Answer {
     pub(in crate::cli) pid: u32,
     pub(in crate::cli) started_utc: String,
     pub(in crate::cli) uptime_seconds: u64,
+    /// It has not started yet; then nothing below is there.
+    pub(in crate::cli) waiting: Option<Waiting>,
     pub(in crate::cli) link: Link,
     pub(in crate::cli) twin: Twin,
     pub(in crate::cli) collectors: Vec<Collector>,
@@ -25,6 +27,14 @@ pub(in crate::cli) struct Answer {
     pub(in crate::cli) storage_trouble: Option<String>,
     pub(in crate::cli) unstored: u64,
     pub(in crate::cli) origins: BTreeMap<String, String>,
+}
+
+/// What an agent without credentials waits for (`cli::waiting`).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct Waiting {
+    pub(in crate::cli) file: String,
+    pub(in crate::cli) why: String,
 }
 
 /// The connection to the hub.

@@ -6,6 +6,14 @@ use super::answer::{Account, Answer, Gap, Moment, Queue};
 
 /// The page; foreign text in it is made printable.
 pub(super) fn text(answer: &Answer) -> String {
+    if let Some(waiting) = &answer.waiting {
+        return lines(&[
+            ("agent", format!("{}, pid {}", answer.version, answer.pid)),
+            ("", up(answer)),
+            ("waiting", format!("for its credentials in {}", waiting.file)),
+            ("", waiting.why.clone()),
+        ]);
+    }
     let mut page = head(answer);
     page += &section(&["COLLECTOR", "STATE", "SOURCE", "DETAIL"], &collectors(answer));
     page += &section(&["QUEUE", "WAITING", "BYTES"], &queues(answer));
@@ -23,14 +31,14 @@ fn section(header: &[&str], rows: &[Vec<String>]) -> String {
 
 fn head(answer: &Answer) -> String {
     let Answer { link, twin, .. } = answer;
-    let mut lines = vec![
+    let mut head = vec![
         ("agent", format!("{}, id {}, pid {}", answer.version, answer.agent_id, answer.pid)),
-        ("", format!("up {}, since {}", span(answer.uptime_seconds), answer.started_utc)),
+        ("", up(answer)),
         ("link", format!("{} since {}", link.state, link.since_utc)),
         ("", format!("{} at {}", link.identity, link.hub)),
     ];
     if !link.error.is_empty() {
-        lines.push(("", format!("last error: {}", link.error)));
+        head.push(("", format!("last error: {}", link.error)));
     }
     let version = twin.desired_version.map_or_else(String::new, |v| format!(", desired version {v}"));
     let problems = match twin.problems.len() {
@@ -38,19 +46,28 @@ fn head(answer: &Answer) -> String {
         1 => "1 problem".to_owned(),
         n => format!("{n} problems"),
     };
-    lines.push(("twin", format!("from {}{version}, {problems}", twin.source)));
+    head.push(("twin", format!("from {}{version}, {problems}", twin.source)));
     for p in &twin.problems {
         let force = if p.in_force.is_empty() { String::new() } else { format!("; in force {}", p.in_force) };
-        lines.push(("", format!("{} ({}): given {}, expected {}{force}", p.key, p.kind, p.given, p.expected)));
+        head.push(("", format!("{} ({}): given {}, expected {}{force}", p.key, p.kind, p.given, p.expected)));
     }
-    lines.push(("in flight", format!("{} message(s) not yet acknowledged", answer.in_flight)));
+    head.push(("in flight", format!("{} message(s) not yet acknowledged", answer.in_flight)));
     let trouble = answer.storage_trouble.as_deref().unwrap_or("works");
     let unstored = match answer.unstored {
         0 => String::new(),
         n => format!("; {n} change(s) wait in memory"),
     };
-    lines.push(("storage", format!("{trouble}{unstored}")));
-    lines.iter().fold(String::new(), |text, (name, value)| text + &format!("{name:<11}{}\n", printable(value)))
+    head.push(("storage", format!("{trouble}{unstored}")));
+    lines(&head)
+}
+
+fn up(answer: &Answer) -> String {
+    format!("up {}, since {}", span(answer.uptime_seconds), answer.started_utc)
+}
+
+/// Names and values, one pair a line.
+fn lines(pairs: &[(&str, String)]) -> String {
+    pairs.iter().fold(String::new(), |text, (name, value)| text + &format!("{name:<11}{}\n", printable(value)))
 }
 
 fn collectors(answer: &Answer) -> Vec<Vec<String>> {
