@@ -84,8 +84,10 @@ class Machine:
         return [json.loads(line)["MESSAGE"] for line in lines.splitlines()]
 
     def status(self):
+        """What the agent says of itself; nothing if it does not run, or waits for its secret."""
         asked = self.run("twinward", "status", "--json", check=False)
-        return json.loads(asked.stdout) if asked.returncode == 0 else None
+        status = json.loads(asked.stdout) if asked.returncode == 0 else {}
+        return status if "link" in status else None
 
     def linked(self, seconds=30):
         def ready():
