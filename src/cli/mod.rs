@@ -22,7 +22,7 @@ mod waiting;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 /// Parses the arguments, runs the command, and turns its outcome into an exit code.
 #[must_use]
@@ -40,6 +40,12 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => exit::report(&error),
     }
+}
+
+/// The program as its parser sees it; manual pages and completions are made from this.
+#[must_use]
+pub fn command() -> clap::Command {
+    args::Args::command()
 }
 
 /// A moment that has surely passed when this version runs: clocks before it are not trusted.
