@@ -47,7 +47,7 @@ def package(check, program, work, file, tree):
         it.configure()
         machine.run("systemctl", "restart", UNIT)
         it.give_secret()
-        status = machine.linked(PATIENCE)
+        machine.linked(PATIENCE)
         check("it signs in over TLS", len(hub.of("connected")) == 1)
         check("it gets the twin", until("the twin is read", lambda: [t for t in hub.of("twin_read") if t["status"] == 200]))
         checked = machine.run("twinward", "check", check=False)
@@ -56,18 +56,16 @@ def package(check, program, work, file, tree):
         baseline = machine.run("twinward", "baseline", check=False)
         check("`twinward baseline` runs", baseline.returncode in (0, 1) and baseline.stdout,
               f"exit {baseline.returncode}; {(baseline.stdout + baseline.stderr).strip().splitlines()[-1]}")
-        watching = until("it watches processes", lambda: (s := machine.status()) and any(
-            c["event"] == "ProcessCreate" and c["source"] for c in s["collectors"]) and s, PATIENCE)
+        status = machine.watching(PATIENCE)
         it.arrive("processes that start inside arrive at the hub, each once", it.mark(2))
         it.balance("after that")
-        print(f"    sources:{sources(watching)}")
+        print(f"    sources:{sources(status)}")
         it.apt("the package is purged", "purge", "twinward")
         left = machine.run("find", "/", "/run", "-xdev", "-name", "*twinward*").stdout
         check("nothing of that name is left", not left, left)
-        print(f"    link: {status['link']['state']}")
         check("no panic in the log", not any("panicked" in line for line in machine.log()))
     except (AssertionError, KeyError, subprocess.SubprocessError) as fault:
-        check("it went to its end", False, f"{type(fault).__name__}: {fault}{indented(chr(10).join(machine.log()[-30:]))}")
+        check("it went to its end", False, f"{type(fault).__name__}: {fault}{indented(machine.story())}")
     hub.close()
     machine.off()
 

@@ -68,11 +68,10 @@ newest() {
   echo "$file"
 }
 
-# Runs a part. The package has namespaces of its own, so that nothing outlives it; the program is tried where the kernel's
-# sources speak, in the first process namespace.
+# Runs a part. The program is tried where the kernel's sources speak, in the first process namespace.
 part() {
   local own=()
-  [[ $1 != package ]] || own=(unshare --mount --propagation private --pid --fork --kill-child --mount-proc)
+  [[ $1 != package ]] || own=("$here/boxed.sh")
   "${own[@]}" python3 "$here/emulated.py" "$@" &
   run=$!
   local status=0

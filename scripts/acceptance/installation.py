@@ -28,6 +28,7 @@ EXCLUDED = {
     "/var/log/": "logs stay",
     "/var/cache/apt/": "apt's own",
     "/var/lib/apt/": "apt's own",
+    "/var/cache/debconf/": "debconf's own",
     "/var/lib/dpkg/": "dpkg's own books; those of the package name it",
     "/var/lib/systemd/": "when systemd's timers last ran, and the clock",
     "/etc/passwd-": "the copy from before the last change",
@@ -100,6 +101,7 @@ class Installation:
 
     def mark(self, count):
         """Starts processes that must arrive; gives their names once the agent has had the time to see them."""
+        self.machine.watching()
         names = [f"marked-{self.marks + n:03}" for n in range(count)]
         self.marks += count
         # From standard input: on bash's own command line the names would be seen a second time.

@@ -1,7 +1,7 @@
 """A Debian booted in a container: systemd-nspawn on a throw-away overlay of a tree from rootfs.sh.
 
-It shares the network of the one who starts it, so a hub on 127.0.0.1 is reached from inside. Run it in a mount and
-process namespace of its own (`unshare --mount --pid --fork --kill-child`): then nothing stays, however the run ends.
+It shares the network of the one who starts it, so a hub on 127.0.0.1 is reached from inside. It runs under boxed.sh, so
+that nothing stays, however the run ends.
 """
 
 import json
@@ -23,17 +23,20 @@ class Machine:
 
     def __init__(self, tree, work, name="accept", patience=60):
         self.root, self.console = Path(work) / "root", Path(work) / "console.log"
-        parts = {name: Path(work) / name for name in ("upper", "work")}
+        parts = {part: Path(work) / part for part in ("upper", "work")}
         for path in (self.root, *parts.values()):
             path.mkdir(parents=True)
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o",
                         f"lowerdir={tree},upperdir={parts['upper']},workdir={parts['work']}", self.root], check=True)
+        # Without a control group of its own its services would be in those of another container.
+        group = Path(os.environ["CONTROL_GROUPS"]) / name
+        group.mkdir()
         began = time.monotonic()
         with self.console.open("w") as console:
             self.child = subprocess.Popen(
-                ["systemd-nspawn", "--quiet", f"--directory={self.root}", "--register=no", "--keep-unit", "--boot",
-                 f"--machine={name}", "--console=read-only", f"--capability={CAPABILITIES}",
-                 "--system-call-filter=bpf"],
+                ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec systemd-nspawn "$@"', group, "--quiet", "--boot",
+                 f"--directory={self.root}", f"--machine={name}", "--register=no", "--keep-unit", "--console=read-only",
+                 f"--capability={CAPABILITIES}", "--system-call-filter=bpf"],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console,
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"})
         children.append(self.child)
@@ -83,6 +86,10 @@ class Machine:
                          *([f"--since=@{since}"] if since else [])).stdout
         return [json.loads(line)["MESSAGE"] for line in lines.splitlines()]
 
+    def story(self):
+        """The end of what the agent and systemd have said of it."""
+        return self.run("journalctl", "--no-pager", "--lines=40", "--output=short-precise", f"--unit={UNIT}").stdout
+
     def status(self):
         """What the agent says of itself; nothing if it does not run, or waits for its secret."""
         asked = self.run("twinward", "status", "--json", check=False)
@@ -95,9 +102,13 @@ class Machine:
             return status if status and status["link"]["state"] == "ready" else None
         return until("the agent is signed in", ready, seconds)
 
-    def spawn_marked(self, mark):
-        """Starts a process of that name inside, and waits for its end."""
-        self.run("bash", "-c", f"exec -a {mark} sleep 0.2")
+    def watching(self, seconds=30):
+        """The sources are opened after the link; what starts before lies in a reported gap."""
+        def watches():
+            status = self.status()
+            sources = [c["source"] for c in status["collectors"] if c["event"] == "ProcessCreate"] if status else []
+            return status if any(sources) else None
+        return until("the agent watches processes", watches, seconds)
 
     def off(self):
         self.run("systemctl", "poweroff", check=False)

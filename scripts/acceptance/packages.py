@@ -156,7 +156,7 @@ def watchdog(it):
     check, machine = it.check, it.machine
     quick = f"/run/systemd/system/{UNIT}.d"
     machine.run("mkdir", "-p", quick)
-    machine.put(f"{quick}/quick.conf", "[Service]\nWatchdogSec=3s\nRestartSec=200ms\n")
+    machine.put(f"{quick}/quick.conf", "[Service]\nWatchdogSec=5s\nRestartSec=200ms\n")
     machine.run("systemctl", "daemon-reload")
     machine.run("systemctl", "restart", UNIT)
     machine.linked()
@@ -182,13 +182,14 @@ def watchdog(it):
 def broken(it):
     """A configuration that is wrong ends the unit for good, until it is mended."""
     check, machine = it.check, it.machine
+    before = machine.show("NRestarts")["NRestarts"]
     machine.put("/etc/twinward/conf.d/wrong.toml", "[hub]\nport = \"none\"\n")
     machine.run("systemctl", "restart", UNIT, check=False)
     # Longer than the unit's RestartSec=2s.
     time.sleep(2.5)
     state = machine.show("ActiveState", "ExecMainStatus", "NRestarts")
     check("a wrong configuration ends it with 78, and it is not started again",
-          state == {"ActiveState": "failed", "ExecMainStatus": "78", "NRestarts": "0"}, f"{state}")
+          (state["ActiveState"], state["ExecMainStatus"]) == ("failed", "78") and state["NRestarts"] in ("0", before), f"{state}")
     said = machine.log()[-1]
     check("its log names the file and the key", "wrong.toml" in said and "hub.port" in said, said)
     machine.run("rm", "/etc/twinward/conf.d/wrong.toml")
@@ -273,6 +274,8 @@ def purged(it, before):
     accounts = [f"/etc/{name}" for name in ("passwd", "shadow", "group", "gshadow", "subuid", "subgid")]
     named = machine.run("grep", "-l", "twinward", *accounts, check=False).stdout.split()
     check("neither the user nor its group is left", not named, " ".join(named))
+    # systemd may remember the name until then, because multi-user.target wanted it.
+    machine.run("systemctl", "daemon-reload")
     units = machine.run("systemctl", "list-units", "--all", "--no-legend", "--plain", "twinward*").stdout
     units += machine.run("systemctl", "list-unit-files", "--no-legend", "twinward*", check=False).stdout
     running = machine.run("pgrep", "-a", "twinward", check=False).stdout
@@ -300,7 +303,7 @@ def suite(check, program, name, tree, work, packages):
         check("no panic in the log", not any("panicked" in line for line in machine.log()))
     except (AssertionError, KeyError, subprocess.SubprocessError) as fault:
         traceback.print_exc()
-        check("it went to its end", False, f"{type(fault).__name__}: {fault}{indented(chr(10).join(machine.log()[-30:]))}")
+        check("it went to its end", False, f"{type(fault).__name__}: {fault}{indented(machine.story())}")
     hub.close()
     machine.off()
     print(f"=== {name}: {time.monotonic() - began:.0f} s", flush=True)

@@ -38,12 +38,13 @@ for suite in "${suites[@]}"; do trees+=("$suite=$("$here/rootfs.sh" "$suite" "$a
 
 work=$(mktemp -d)
 run=
-# The namespaces end with their first process: with them all processes and mounts.
 trap '[[ -z $run ]] || kill "$run" 2>/dev/null || :; wait; rm -rf --one-file-system "$work"' EXIT
 trap 'exit 130' INT TERM
 echo "package: $package"
 echo "hub: $hub"
-unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
-  python3 "$here/packages.py" "$hub" "$package" "$work" "${trees[@]}" &
+"$here/boxed.sh" python3 "$here/packages.py" "$hub" "$package" "$work" "${trees[@]}" &
 run=$!
-wait "$run"
+status=0
+wait "$run" || status=$?
+run=
+exit "$status"
