@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs a command in namespaces and a control group of its own: what it mounts and starts is gone when it ends, or when this
-# script is ended, however that happens.
+# Runs a command in namespaces and a control group of its own: what it mounts and starts is gone when it ends, or when
+# this script is ended, however that happens.
 # usage: boxed.sh COMMAND [ARGUMENT...]     (as root)
 set -euo pipefail
 (($#)) || { sed -n '4s/^# //p' "$0" >&2; exit 2; }
@@ -11,8 +11,8 @@ groups=$(mktemp -d)
 run=
 # shellcheck disable=SC2317,SC2016 # the trap calls it; for the inner shell
 end() {
-  # The process namespace ends with its first process.
-  [[ -z $run ]] || kill "$run" 2>/dev/null || :
+  # unshare lets no other signal end it; its child, the first of the process namespace, ends with it, and so do all.
+  [[ -z $run ]] || kill -KILL "$run" 2>/dev/null || :
   wait
   unshare --mount --propagation private bash -c '
     mount -t cgroup2 cgroup2 "$1"
@@ -26,7 +26,8 @@ trap end EXIT
 trap 'exit 130' INT TERM
 
 # shellcheck disable=SC2016 # for the inner shell
-unshare --mount --propagation private --pid --fork --kill-child --mount-proc bash -c '
+setpriv --pdeathsig KILL \
+  unshare --mount --propagation private --pid --fork --kill-child --mount-proc bash -c '
   mount -t cgroup2 cgroup2 "$1"
   mkdir "$1/$2" "$1/$2/command"
   echo 0 >"$1/$2/command/cgroup.procs"

@@ -4,8 +4,8 @@ package  the .deb in a booted system of its architecture: installed, signed in, 
 program  the program alone under a model of its processor: TLS handshake, twin, an event, the stop with its balance
 try      the same with its own loopback hub inside
 
-Under qemu-user the kernel's newer interfaces are not there, the eBPF and audit systems and some netlink kinds among them:
-then the agent must say which source it has lost, take the next one, and go on. What it says is printed.
+Under qemu-user the kernel's newer interfaces are not there, the eBPF and audit systems and some netlink kinds among
+them: then the agent must say which source it has lost, take the next one, and go on. What it says is printed.
 """
 
 import re
@@ -24,7 +24,12 @@ PATIENCE = 90
 
 
 def sources(status):
-    return indented("\n".join(f"{c['event']}: {c['state']}, {c['source']}; {c['detail']}" for c in status["collectors"]))
+    lines = (f"{c['event']}: {c['state']}, {c['source']}; {c['detail']}" for c in status["collectors"])
+    return indented("\n".join(lines))
+
+
+def twin_read(hub):
+    return until("the twin is read", lambda: [read for read in hub.of("twin_read") if read["status"] == 200])
 
 
 def package(check, program, work, file, tree):
@@ -33,7 +38,8 @@ def package(check, program, work, file, tree):
     hub = Hub(program, work, DESIRED)
     # Units of systemd's own may fail here: the emulator knows no way to hand over credentials.
     failed = machine.run("systemctl", "list-units", "--failed", "--no-legend", "--plain").stdout
-    print(f"up in {machine.seconds:.1f} s, {machine.state}; failed: {' '.join(l.split()[0] for l in failed.splitlines())}")
+    failed = " ".join(line.split()[0] for line in failed.splitlines())
+    print(f"up in {machine.seconds:.1f} s, {machine.state}; failed: {failed}", flush=True)
     it = Installation(check, machine, hub, newer=file)
     try:
         architecture = machine.run("dpkg", "--print-architecture").stdout.strip()
@@ -49,7 +55,7 @@ def package(check, program, work, file, tree):
         it.give_secret()
         machine.linked(PATIENCE)
         check("it signs in over TLS", len(hub.of("connected")) == 1)
-        check("it gets the twin", until("the twin is read", lambda: [t for t in hub.of("twin_read") if t["status"] == 200]))
+        check("it gets the twin", twin_read(hub))
         checked = machine.run("twinward", "check", check=False)
         check("`twinward check` finds the configuration good", checked.returncode == 0,
               indented(checked.stdout + checked.stderr) if checked.returncode else "")
@@ -82,7 +88,7 @@ def program(check, native, work, emulated):
         agent.start()
         agent.until_linked()
         check("it signs in over TLS", len(hub.of("connected")) == 1, f"{time.monotonic() - began:.1f} s")
-        check("it gets the twin", until("the twin is read", lambda: [t for t in hub.of("twin_read") if t["status"] == 200]))
+        check("it gets the twin", twin_read(hub))
         status = agent.until_watching()
         mark = f"marked-{agent.child.pid}"
         pid, _ = spawn_marked(mark, "2.5")

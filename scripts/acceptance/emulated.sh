@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The packages for ARM, tried on a machine that is none: installed in a booted root system of their architecture, and each
-# program run under a model of its processor, against the loopback hub outside (emulated.py).
+# The packages for ARM, tried on a machine that is none: installed in a booted root system of their architecture, and
+# each program run under a model of its processor, against the loopback hub outside (emulated.py).
 # usage: emulated.sh [TARGET...]     (as root; TARGET: arm64 armhf armv6; default all)
 #
 #   arm64 armhf  the .deb in Debian 12 of that architecture; then its program, armhf's on a Cortex-A7
@@ -18,7 +18,8 @@ packages=${PACKAGES:-$top/target/packages}
 binfmt=/proc/sys/fs/binfmt_misc
 (($#)) || set -- arm64 armhf armv6
 [[ $(id -u) == 0 ]] || { echo "emulated.sh: must run as root: it boots systems" >&2; exit 77; }
-"$hub" lab --help >/dev/null 2>&1 || { echo "emulated.sh: $hub has no hub; run: cargo build --release, or set HUB" >&2; exit 1; }
+"$hub" lab --help >/dev/null 2>&1 ||
+  { echo "emulated.sh: $hub has no hub; run: cargo build --release, or set HUB" >&2; exit 1; }
 
 work=$(mktemp -d)
 run=

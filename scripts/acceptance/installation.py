@@ -83,7 +83,7 @@ class Installation:
         """apt-get as a person calls it, with nobody there to answer and no network needed; gives what it said."""
         done = self.machine.run("apt-get", "--quiet=2", action, self.files.get(name, name), check=False, seconds=300)
         said = done.stdout + done.stderr
-        self.check(what, done.returncode == 0, "" if done.returncode == 0 else f"exit {done.returncode}{indented(said)}")
+        self.check(what, done.returncode == 0, f"exit {done.returncode}{indented(said)}" if done.returncode else "")
         return said
 
     def version(self):
@@ -137,7 +137,7 @@ class Installation:
     def cut(self):
         """The hub goes away, and the agent knows."""
         self.hub.ask("faults", cut=True)
-        until("the link is down", lambda: (self.machine.status() or {"link": {"state": "ready"}})["link"]["state"] != "ready")
+        until("the link is down", lambda: (s := self.machine.status()) and s["link"]["state"] != "ready")
 
     def mend(self):
         self.hub.ask("faults", cut=False)

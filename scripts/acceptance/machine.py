@@ -61,8 +61,8 @@ class Machine:
     def run(self, *command, check=True, text=None, seconds=120):
         """Runs a command to its end. Standard input is empty or `text`; both outputs are kept."""
         done = subprocess.run(
-            ["nsenter", "--target", self.leader, "--all", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
-             "LC_ALL=C.UTF-8", "TERM=dumb", *command],
+            ["nsenter", "--target", self.leader, "--all", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+             "HOME=/root", "LC_ALL=C.UTF-8", "TERM=dumb", *command],
             input=text or "", capture_output=True, text=True, timeout=seconds)
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")

@@ -26,7 +26,8 @@ architecture=$(dpkg --print-architecture)
 package=${1:-$(ls -t "$top"/target/packages/twinward_*_"$architecture".deb 2>/dev/null | head -n1)}
 [[ $(id -u) == 0 ]] || { echo "packages.sh: must run as root: it boots systems" >&2; exit 77; }
 [[ -f $package ]] || { echo "packages.sh: no package in target/packages; run: scripts/build-packages.sh" >&2; exit 1; }
-"$hub" lab --help >/dev/null 2>&1 || { echo "packages.sh: $hub has no hub; run: cargo build --release, or set HUB" >&2; exit 1; }
+"$hub" lab --help >/dev/null 2>&1 ||
+  { echo "packages.sh: $hub has no hub; run: cargo build --release, or set HUB" >&2; exit 1; }
 
 command -v systemd-nspawn >/dev/null || {
   echo "installing systemd-container"

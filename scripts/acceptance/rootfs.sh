@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # A small Debian that boots, to install packages into: systemd, dbus, apt, nft, and nothing of ours.
-# usage: rootfs.sh SUITE [ARCHITECTURE]     (as root; SUITE: bookworm, trixie, ...; ARCHITECTURE: default this machine's)
+# usage: rootfs.sh SUITE [ARCHITECTURE]     (as root; SUITE: bookworm, trixie, ...; default: this machine's processor)
 #
-# The path of the tree is the only line on standard output. Mount it as the lower part of an overlay and never write into
-# it: it is kept below target/accept/roots, and made anew when this script changes or the tree is a month old. What is
-# missing is installed. For a foreign architecture its qemu must be registered with the kernel, as emulated.sh does.
+# The path of the tree is the only line on standard output. Mount it as the lower part of an overlay and never write
+# into it: it is kept below target/accept/roots, and made anew when this script changes or the tree is a month old. What
+# is missing is installed. For a foreign architecture its qemu must be registered with the kernel, as emulated.sh does.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
 [[ $# == 1 || $# == 2 ]] || { sed -n '3s/^# //p' "$0" >&2; exit 2; }
@@ -24,7 +24,8 @@ if [[ -d $tree && $stamp -nt $0 && -n $(find "$stamp" -mtime -30) ]]; then
   exit
 fi
 if ! command -v mmdebstrap >/dev/null; then
-  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mmdebstrap; } >&2
+  { apt-get update -qq &&
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mmdebstrap; } >&2
 fi
 # Where this machine has its packages from.
 mirror=$(awk '/^URIs:/ {print $2; exit}' /etc/apt/sources.list.d/debian.sources 2>/dev/null ||
