@@ -62,10 +62,9 @@ def package(check, program, work, file, tree):
         baseline = machine.run("twinward", "baseline", check=False)
         check("`twinward baseline` runs", baseline.returncode in (0, 1) and baseline.stdout,
               f"exit {baseline.returncode}; {(baseline.stdout + baseline.stderr).strip().splitlines()[-1]}")
-        status = machine.watching(PATIENCE)
         it.arrive("processes that start inside arrive at the hub, each once", it.mark(2))
         it.balance("after that")
-        print(f"    sources:{sources(status)}")
+        print(f"    sources:{sources(machine.status())}")
         it.apt("the package is purged", "purge", "twinward")
         left = machine.run("find", "/", "/run", "-xdev", "-name", "*twinward*").stdout
         check("nothing of that name is left", not left, left)
@@ -89,13 +88,13 @@ def program(check, native, work, emulated):
         agent.until_linked()
         check("it signs in over TLS", len(hub.of("connected")) == 1, f"{time.monotonic() - began:.1f} s")
         check("it gets the twin", twin_read(hub))
-        status = agent.until_watching()
+        agent.until_watching()
         mark = f"marked-{agent.child.pid}"
         pid, _ = spawn_marked(mark, "2.5")
         reap([pid])
         arrived = until("the process arrives", lambda: mark in str(hub.bodies()))
         check("a process that starts arrives at the hub", arrived)
-        print(f"    sources:{sources(status)}")
+        print(f"    sources:{sources(agent.status())}")
         seconds = agent.stop()
         check("SIGTERM ends it within 5 s", seconds < 5, f"{seconds:.1f} s")
         balances = re.findall(r"balance.* queue=(\w+) collected=(\d+) delivered=(\d+) dropped=(\d+) pending=(\d+)",

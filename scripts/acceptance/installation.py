@@ -101,7 +101,7 @@ class Installation:
 
     def mark(self, count):
         """Starts processes that must arrive; gives their names once the agent has had the time to see them."""
-        self.machine.watching()
+        self.machine.watching(60)
         names = [f"marked-{self.marks + n:03}" for n in range(count)]
         self.marks += count
         # From standard input: on bash's own command line the names would be seen a second time.
