@@ -1,17 +1,23 @@
-//! Builds the kernel's programs (`bpf/twinward.bpf.c`) with clang. Without clang the agent is built without them, and
+//! Compresses the built-in checks of the baseline (`packaging/baseline`), and builds the kernel's programs (`bpf/twinward.bpf.c`) with clang. Without clang the agent is built without them, and
 //! `twinward version` says so.
 //!
 //! - `TWINWARD_CLANG`: the clang to use, if it is not `clang` on the path;
 //! - `TWINWARD_NO_EBPF=1`: build without them in any case.
 
-#![expect(clippy::disallowed_methods, reason = "a build script starts the compiler")]
+#![expect(clippy::disallowed_methods, reason = "a build script starts the compiler and writes what it made")]
 
+use std::io;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
 /// What it is built of.
 const SOURCES: &str = "bpf";
 const SOURCE: &str = "bpf/twinward.bpf.c";
+
+/// The built-in checks.
+const BASELINE: &str = "packaging/baseline";
+/// The best of miniz_oxide's levels.
+const LEVEL: u8 = 10;
 
 /// What came of it.
 enum Outcome {
@@ -26,7 +32,12 @@ fn main() -> ExitCode {
     println!("cargo::rerun-if-changed={SOURCES}");
     println!("cargo::rerun-if-env-changed=TWINWARD_CLANG");
     println!("cargo::rerun-if-env-changed=TWINWARD_NO_EBPF");
+    println!("cargo::rerun-if-changed={BASELINE}");
     println!("cargo::rustc-check-cfg=cfg(ebpf)");
+    if let Err(error) = compress() {
+        println!("cargo::error=cannot compress the files of {BASELINE}: {error}");
+        return ExitCode::FAILURE;
+    }
     let state = match build() {
         Outcome::Built => {
             println!("cargo::rustc-cfg=ebpf");
@@ -44,6 +55,18 @@ fn main() -> ExitCode {
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_default()
+}
+
+/// Writes each file of [`BASELINE`] as raw DEFLATE, as `collect/baseline/built_in.rs` reads it.
+fn compress() -> io::Result<()> {
+    for entry in std::fs::read_dir(BASELINE)? {
+        let entry = entry?;
+        let mut name = entry.file_name();
+        name.push(".deflate");
+        let compressed = miniz_oxide::deflate::compress_to_vec(&std::fs::read(entry.path())?, LEVEL);
+        std::fs::write(Path::new(&variable("OUT_DIR")).join(name), compressed)?;
+    }
+    Ok(())
 }
 
 fn build() -> Outcome {

@@ -1,18 +1,26 @@
 #!/usr/bin/env bash
-# Builds the agent for a processor that this machine may not have. It then needs glibc 2.28 or newer, whatever is here.
-# usage: build-cross.sh [--device] ARCHITECTURE...     (amd64, arm64, armhf; --device: as the device packages are built)
+# Builds the agent for a processor that this machine may not have.
+# usage: build-cross.sh [--device] TARGET...     (--device: as the device packages are built)
 #
-# armhf is built for ARMv6 with VFPv2: it runs on every 32-bit Raspberry Pi OS, and on Debian's ARMv7.
-# The programs are target/cross/TARGET/release/twinward; their names are the only lines on standard output.
+#   amd64 arm64 armhf                      for glibc 2.28 or newer, whatever is here
+#   x86_64-musl aarch64-musl armv6-musl    static, for systems without glibc or with a very old one
+#   riscv64-musl                           the same; nobody has run it
 #
-# zig links, and brings each libc; it comes from PyPI. The standard library is rustup's if it has the target; else
-# Debian's rustc-web builds it from its source. What is missing is installed, for which it must run as root.
+# armhf and armv6-musl are built for ARMv6 with VFPv2: they run on every 32-bit Raspberry Pi OS, and on Debian's ARMv7.
+# The programs are target/cross/TRIPLE/release/twinward; their names are the only lines on standard output. --device gives
+# them line tables (scripts/build-packages.sh takes them off again into a file of its own), and the list of what they are
+# built of, for cargo-audit. They name no path of the machine: the same commit gives the same bytes.
+#
+# zig links, and brings each libc; it comes from PyPI. The standard library is built from its source together with the
+# program, which makes it 0.5 MB smaller than with the one that rustup brings: with the source of the toolchain in use
+# (`rustup component add rust-src`), else with Debian's rustc-web. Where neither can be had, rustup's own is taken, and it
+# must have the target. What is missing is installed, for which it must run as root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly GLIBC=2.28 ZIG=0.17.1 ZIGBUILD=0.24.1
+readonly GLIBC=2.28 ZIG=0.17.1 ZIGBUILD=0.24.1 AUDITABLE=0.7.7
 readonly TOOLS=$PWD/target/cross-tools
-export CARGO_TARGET_DIR=$PWD/target/cross CARGO_TERM_COLOR=never
+export CARGO_TARGET_DIR=$PWD/target/cross CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0
 
 # Installs what is missing of these pairs of a file and the Debian package that brings it.
 need() {
@@ -35,50 +43,102 @@ zig() {
   "$TOOLS/bin/pip" install --quiet --disable-pip-version-check "ziglang==$ZIG" "cargo-zigbuild==$ZIGBUILD" >&2
 }
 
-target_of() {
+auditable() {
+  [[ -x $TOOLS/bin/cargo-auditable ]] && return
+  CARGO_TARGET_DIR=$PWD/target/tools \
+    "$CARGO" install --quiet --locked --root "$TOOLS" cargo-auditable --version "$AUDITABLE" >&2
+}
+
+triple_of() {
   case $1 in
     amd64) echo x86_64-unknown-linux-gnu ;;
     arm64) echo aarch64-unknown-linux-gnu ;;
     armhf) echo arm-unknown-linux-gnueabihf ;;
-    *) echo "build-cross.sh: no architecture $1; there are amd64, arm64, armhf" >&2; return 2 ;;
+    x86_64-musl) echo x86_64-unknown-linux-musl ;;
+    aarch64-musl) echo aarch64-unknown-linux-musl ;;
+    armv6-musl) echo arm-unknown-linux-musleabihf ;;
+    riscv64-musl) echo riscv64gc-unknown-linux-musl ;;
+    *) echo "build-cross.sh: no target $1; --help names them" >&2; return 2 ;;
   esac
 }
 
 # Whether the program runs where it is meant to.
 inspect() {
-  local program=$1 architecture=$2 glibc
-  glibc=$(readelf -V "$program" | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n1)
-  echo "$architecture: $(stat -c %s "$program") bytes, needs $glibc" >&2
-  printf '%s\n' "$glibc" "GLIBC_$GLIBC" | sort -CV || { echo "build-cross.sh: that is newer than $GLIBC" >&2; return 1; }
-  [[ $architecture == armhf ]] || return 0
-  local traits
+  local program=$1 target=$2 glibc traits
+  if [[ $target == *-musl ]]; then
+    ! readelf -l "$program" | grep -q INTERP || { echo "build-cross.sh: $program is not static" >&2; return 1; }
+    echo "$target: static" >&2
+  else
+    glibc=$(readelf -V "$program" | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n1)
+    echo "$target: needs $glibc" >&2
+    printf '%s\n' "$glibc" "GLIBC_$GLIBC" | sort -CV ||
+      { echo "build-cross.sh: that is newer than $GLIBC" >&2; return 1; }
+  fi
+  [[ $target == armhf || $target == armv6-musl ]] || return 0
   traits=$(readelf -A -h "$program" | grep -E 'Tag_(CPU_arch|FP_arch):|^ *Flags:' | tr -s ' \n' ' ')
-  echo "$architecture:$traits" >&2
+  echo "$target:$traits" >&2
   [[ $traits == *"CPU_arch: v6 "* && $traits == *"FP_arch: VFPv2 "* && $traits == *"hard-float ABI"* ]] ||
     { echo "build-cross.sh: that is not ARMv6 with VFPv2" >&2; return 1; }
 }
 
-features=()
-if [[ ${1:-} == --device ]]; then
-  features=(--no-default-features)
-  shift
-fi
-(($#)) || { sed -n '2,3s/^# //p' "$0" >&2; exit 2; }
-for architecture in "$@"; do target_of "$architecture" >/dev/null; done
+# Where the standard library comes from.
+choose_toolchain() {
+  local package packages=(rustc-web cargo-web rust-web-src)
+  if command -v rustc >/dev/null && [[ -d $(rustc --print sysroot)/lib/rustlib/src/rust/library ]]; then
+    toolchain=source
+    return
+  fi
+  for package in "${packages[@]}"; do [[ -e /usr/share/doc/$package ]] || break; package=; done
+  if [[ ! $package ]]; then
+    toolchain=debian
+  elif [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null && apt-get update -qq >&2 &&
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null; then
+    toolchain=debian
+  else
+    toolchain=prebuilt
+    echo "build-cross.sh: neither rust-src nor rustc-web can be had; the programs will be larger" >&2
+  fi
+}
+
+usage() { sed -n '2,21s/^# \{0,1\}//p' "$0"; }
+
+device=
+case ${1:-} in
+  --device) device=yes; shift ;;
+  -h | --help) usage; exit ;;
+esac
+(($#)) || { usage >&2; exit 2; }
+for target in "$@"; do triple_of "$target" >/dev/null; done
 
 need python3 python3 clang clang readelf binutils
+choose_toolchain
 zig
 export PATH=$TOOLS/bin:$PATH
-for architecture in "$@"; do
-  target=$(target_of "$architecture")
-  command=(cargo-zigbuild zigbuild --release --locked --target "$target.$GLIBC" "${features[@]}")
-  if command -v rustc >/dev/null && [[ -d $(rustc --print sysroot)/lib/rustlib/$target/lib ]]; then
-    "${command[@]}" >&2
-  else
-    for package in rustc-web cargo-web rust-web-src; do need "/usr/share/doc/$package" "$package"; done
-    RUSTC_BOOTSTRAP=1 CARGO=/usr/bin/cargo RUSTC=/usr/bin/rustc "${command[@]}" -Zbuild-std=std,panic_abort >&2
+for target in "$@"; do
+  triple=$(triple_of "$target")
+  flags=("--remap-path-prefix=$PWD=/twinward" "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo")
+  std=("-Zbuild-std=std,panic_abort" "-Zbuild-std-features=optimize_for_size")
+  case $toolchain in
+    source) export CARGO=cargo RUSTC=rustc RUSTC_BOOTSTRAP=1 ;;
+    debian) export CARGO=/usr/bin/cargo RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 ;;
+    prebuilt) export CARGO=cargo RUSTC=rustc; unset RUSTC_BOOTSTRAP; std=() ;;
+  esac
+  flags+=("--remap-path-prefix=$("$RUSTC" --print sysroot)=/rust")
+  if ((${#std[@]})); then
+    # Without unwinding nobody reads the tables for it.
+    flags+=(-Cforce-unwind-tables=no)
+    # The start files of musl are zig's.
+    if [[ $target == *-musl ]]; then flags+=(-Clink-self-contained=no); fi
   fi
-  program=$CARGO_TARGET_DIR/$target/release/twinward
-  inspect "$program" "$architecture"
+  command=(zigbuild --release --locked --target "$triple")
+  [[ $target == *-musl ]] || command[-1]+=.$GLIBC
+  if [[ $device ]]; then
+    auditable
+    command=(auditable "${command[@]}" --no-default-features)
+    export CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_DEBUG=line-tables-only
+  fi
+  RUSTFLAGS="${flags[*]}" "$CARGO" "${command[@]}" "${std[@]}" >&2
+  program=$CARGO_TARGET_DIR/$triple/release/twinward
+  inspect "$program" "$target"
   echo "$program"
 done

@@ -1,4 +1,4 @@
-//! The README tells the truth about twin keys, their defaults, and exit codes.
+//! README.md and docs/twin.md tell the truth about twin keys, their defaults, and exit codes.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,11 @@ use twinward::model::event::EventName;
 use twinward::settings::agent_config::AgentConfig;
 
 const README: &str = include_str!("../README.md");
+const TWIN: &str = include_str!("../docs/twin.md");
 
 /// The rows of the table that follows a header line, each as its cells without blanks around them.
-fn table(header: &str) -> Vec<Vec<String>> {
-    README
+fn table(document: &str, header: &str) -> Vec<Vec<String>> {
+    document
         .lines()
         .skip_while(|line| !line.starts_with(header))
         .skip(2)
@@ -24,10 +25,10 @@ fn code(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
 
-/// Key and default as the README's twin table has them; `not set` and `empty` become the empty text.
+/// Key and default as the table of docs/twin.md has them; `not set` and `empty` become the empty text.
 fn documented() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    for row in table("| key | default | allowed |") {
+    for row in table(TWIN, "| key | default | allowed |") {
         let [keys, default, _] = row.as_slice() else { continue };
         let default = match default.as_str() {
             "not set" | "empty" => "",
@@ -70,6 +71,6 @@ fn every_twin_key_is_documented_with_its_default() {
 #[test]
 fn every_exit_code_is_documented() {
     let documented: Vec<u8> =
-        table("| exit code | meaning |").iter().filter_map(|row| row.first()?.parse().ok()).collect();
+        table(README, "| exit code | meaning |").iter().filter_map(|row| row.first()?.parse().ok()).collect();
     assert_eq!(documented, [exit::OK, exit::FAILED, exit::USAGE, exit::NOT_PERMITTED, exit::CONFIGURATION]);
 }

@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, AgentError, AgentOptions, CoreStatus, Handle, diagnostics};
+use crate::collect::lane;
 use crate::control::{self, Request, Server};
 use crate::hub::tls;
 use crate::model::payload::DiagnosticSeverity;
 use crate::settings::{LogLevel, Settings, Storage, load};
+use crate::sys::capabilities::{self, Capability};
 use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::host::Host;
 use crate::sys::{files, hardening, notify};
@@ -31,6 +33,15 @@ pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
     }
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
+    }
+    // Before there is a second thread.
+    match capabilities::give_back(&lane::unneeded(settings.collect.process_source)) {
+        Ok(given) if given.is_empty() => {}
+        Ok(given) => {
+            let names: Vec<_> = given.into_iter().map(Capability::as_str).collect();
+            tracing::info!(capabilities = names.join(", "), "given back: the chosen process source does not need them");
+        }
+        Err(error) => tracing::warn!(%error, "capabilities that are not needed cannot be given back"),
     }
     let stop = CancellationToken::new();
     let runtime = runtime()?;

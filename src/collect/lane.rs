@@ -170,6 +170,18 @@ const ENDS: &[Candidate] = &[
 /// The sources of the lane for sign-ins.
 const LOGINS: &[Candidate] = &[Candidate { settings: &[], events: logins::EVENTS, open: logins::open }];
 
+/// The capabilities that no source has a use for with this `collect.process_source`.
+#[must_use]
+pub fn unneeded(wanted: Wanted) -> Vec<Capability> {
+    let of_one = [
+        (Wanted::Ebpf, [Capability::Bpf, Capability::Perfmon].as_slice()),
+        (Wanted::Audit, &[Capability::AuditControl, Capability::AuditRead]),
+        (Wanted::Fanotify, &[Capability::SysAdmin]),
+    ];
+    let others = of_one.into_iter().filter(|(source, _)| wanted != Wanted::Auto && *source != wanted);
+    others.flat_map(|(_, capabilities)| capabilities).copied().collect()
+}
+
 /// Opens the source of a lane for these events. May take one second, while the kernel is asked for the process
 /// connector.
 ///
@@ -297,6 +309,15 @@ mod tests {
     fn context(wanted: Wanted, root: &std::path::Path) -> SourceContext {
         let clock = Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap()));
         SourceContext { wanted, ..SourceContext::plain(Host::rooted(root), clock) }
+    }
+
+    #[test]
+    fn who_chose_a_source_needs_the_capabilities_of_that_one_alone() {
+        assert_eq!(unneeded(Wanted::Auto), []);
+        assert_eq!(unneeded(Wanted::Ebpf), [Capability::AuditControl, Capability::AuditRead, Capability::SysAdmin]);
+        assert_eq!(unneeded(Wanted::Audit), [Capability::Bpf, Capability::Perfmon, Capability::SysAdmin]);
+        assert_eq!(unneeded(Wanted::Poll), unneeded(Wanted::Connector));
+        assert_eq!(unneeded(Wanted::Poll).len(), 5);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use serde::Serialize;
 
 use super::host::Host;
@@ -122,6 +123,24 @@ impl Privileges {
     }
 }
 
+/// Gives capabilities back for good: this thread, and all that it starts, can never have them again. To be called before
+/// there are other threads, which would keep theirs. Returns those that it had.
+///
+/// # Errors
+/// The kernel does not let it; then all are as before.
+pub fn give_back(unneeded: &[Capability]) -> io::Result<Vec<Capability>> {
+    let mut sets = capabilities(None)?;
+    let held: Vec<Capability> =
+        unneeded.iter().copied().filter(|capability| sets.permitted.bits() & (1 << capability.number()) != 0).collect();
+    let mask = CapabilitySet::from_bits_retain(held.iter().fold(0, |mask, held| mask | 1 << held.number()));
+    // What is not inheritable any more cannot be ambient either.
+    sets.effective.remove(mask);
+    sets.permitted.remove(mask);
+    sets.inheritable.remove(mask);
+    set_capabilities(None, sets)?;
+    Ok(held)
+}
+
 /// The mask of effective capabilities in the text of a `status` file.
 #[must_use]
 pub fn effective(status: &str) -> Option<u64> {
@@ -154,5 +173,23 @@ mod tests {
         assert_eq!(privileges.initial_pid_namespace, Some(true));
         assert_eq!(privileges.initial_user_namespace, Some(false));
         assert_eq!(privileges.lacking(&Capability::ALL), Capability::ALL);
+    }
+
+    #[test]
+    fn what_is_given_back_is_gone_for_this_thread_alone() {
+        let before = capabilities(None).unwrap();
+        let had = before.permitted.contains(CapabilitySet::NET_RAW);
+        std::thread::spawn(move || {
+            let given = give_back(&[Capability::NetRaw]).unwrap();
+            assert_eq!(given, if had { vec![Capability::NetRaw] } else { Vec::new() });
+            let after = capabilities(None).unwrap();
+            assert_eq!(after.permitted, before.permitted.difference(CapabilitySet::NET_RAW));
+            assert!(!after.effective.contains(CapabilitySet::NET_RAW));
+            assert!(!after.inheritable.contains(CapabilitySet::NET_RAW));
+            assert_eq!(give_back(&[Capability::NetRaw]).unwrap(), []);
+        })
+        .join()
+        .unwrap();
+        assert_eq!(capabilities(None).unwrap().permitted, before.permitted);
     }
 }

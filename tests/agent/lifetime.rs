@@ -41,6 +41,25 @@ impl Told {
 }
 
 #[tokio::test]
+#[ignore = "needs root: only root has capabilities to give back"]
+async fn what_the_chosen_source_does_not_need_no_thread_may_do() {
+    let mut hub = Hub::start().await;
+    let mut agent = Place::new(&hub).start();
+    hub.taken(1).await;
+    let said = agent.says("given back").await;
+    // Bpf, Perfmon, AuditRead, AuditControl, SysAdmin (linux/capability.h).
+    let gone = [39, 38, 37, 30, 21].into_iter().fold(0u64, |mask, number| mask | 1 << number);
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", agent.id())).unwrap();
+    let permitted: Vec<u64> = tasks
+        .map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap())
+        .map(|status| status.lines().find_map(|line| line.strip_prefix("CapPrm:\t").map(str::to_owned)).unwrap())
+        .map(|mask| u64::from_str_radix(&mask, 16).unwrap())
+        .collect();
+    assert!(permitted.len() > 1 && permitted.iter().all(|mask| mask & gone == 0 && mask & 1 << 19 != 0), "{said}");
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn systemd_is_told_of_readiness_link_watchdog_and_end() {
     let mut hub = Hub::start().await;
     let place = Place::new(&hub);

@@ -94,12 +94,12 @@ impl Report {
 /// Makes the checks that came with the program, and those of `/etc/twinward/baseline.d` that are wanted. Results for
 /// which `keep` says no are only counted.
 pub fn run(host: &Host, custom: &BaselineCustomChecks, keep: impl Fn(Outcome) -> bool) -> Report {
-    run_all(host, built_in::BUILT_IN, custom, keep)
+    run_all(host, built_in::texts(), custom, keep)
 }
 
-fn run_all(
+fn run_all<'a>(
     host: &Host,
-    built_in: &[(&str, &str)],
+    built_in: impl Iterator<Item = (&'a str, String)>,
     custom: &BaselineCustomChecks,
     keep: impl Fn(Outcome) -> bool,
 ) -> Report {

@@ -87,7 +87,7 @@ expect = [{ file = "/etc/shadow", mode = "0640" }]
 fn report(root: &Path, enabled: bool, keep: impl Fn(Outcome) -> bool) -> Report {
     let host = Host::captured(root, BTreeMap::new());
     let custom = BaselineCustomChecks { enabled, ..BaselineCustomChecks::default() };
-    run_all(&host, &[("built-in.toml", BUILT_IN)], &custom, keep)
+    run_all(&host, [("built-in.toml", BUILT_IN.to_owned())].into_iter(), &custom, keep)
 }
 
 #[test]

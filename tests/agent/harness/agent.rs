@@ -103,6 +103,10 @@ pub struct Agent {
 }
 
 impl Agent {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn place(&self) -> &Place {
         &self.place
     }
