@@ -84,10 +84,12 @@ def package(check, program, work, file, tree):
 def program(check, native, work, emulated):
     Path(work).mkdir()
     runtime = runtime_directory()
-    hub = Hub(native, work, DESIRED)
-    agent = Agent(emulated, work, runtime, hub.ready)
     said = subprocess.run([emulated, "version"], capture_output=True, text=True)
     check("it starts and says what it is", said.returncode == 0, indented(said.stdout + said.stderr))
+    if said.returncode:
+        return
+    hub = Hub(native, work, DESIRED)
+    agent = Agent(emulated, work, runtime, hub.ready)
     try:
         began = time.monotonic()
         agent.start()
