@@ -19,7 +19,8 @@ mkdir -p "$roots"
 exec 9>"$tree.lock"
 flock 9
 
-if [[ -d $tree && $stamp -nt $0 && -n $(find "$stamp" -mtime -30) ]]; then
+recipe=$(sha256sum <"$0")
+if [[ -d $tree && -f $stamp && $(<"$stamp") == "$recipe" && -n $(find "$stamp" -mtime -30) ]]; then
   echo "$tree"
   exit
 fi
@@ -38,5 +39,5 @@ rm -rf --one-file-system "$tree" "$tree.part"
 mmdebstrap --quiet --variant=minbase --architectures="$architecture" \
   --include=systemd,systemd-sysv,dbus,procps,iproute2,nftables "$suite" "$tree.part" "$mirror" >&2
 mv "$tree.part" "$tree"
-touch "$stamp"
+echo "$recipe" >"$stamp"
 echo "$tree"
