@@ -31,7 +31,7 @@ export SOURCE_DATE_EPOCH
 
 tools() {
   local missing=() file
-  for file in llvm-objcopy:llvm xz:xz-utils dpkg-deb:dpkg; do
+  for file in llvm-objcopy:llvm readelf:binutils xz:xz-utils; do
     command -v "${file%:*}" >/dev/null || missing+=("${file#*:}")
   done
   if ((${#missing[@]})); then
@@ -68,21 +68,76 @@ sbom() {
   grep -q '"purl": *"pkg:cargo/rustls@' "$package.cdx.json" || { say "$package.cdx.json names no rustls"; return 1; }
 }
 
+# One member of an archive of ar(1), in the plain form of packages: ar itself would add a slash to the name.
+member() {
+  local name=$1 file=$2 size
+  size=$(stat -c %s "$file")
+  printf '%-16s%-12d%-6d%-6d%-8s%-10d`\n' "$name" "$SOURCE_DATE_EPOCH" 0 0 100644 "$size"
+  cat "$file"
+  if ((size % 2)); then echo; fi
+}
+
+# Packs the content of a package again, with xz's settings for the code of that processor: 4 % less.
+pack() {
+  local target=$1 package=$2 work=$3 filter
+  case $target in
+    amd64) filter=(--x86 --lzma2=preset=9e,pb=0,lc=4) ;;
+    armhf) filter=(--arm --lzma2=preset=9e,lp=2,lc=2) ;;
+    *) filter=(--lzma2=preset=9e,lp=2,lc=2) ;;
+  esac
+  dpkg-deb --fsys-tarfile "$package" | xz --threads=1 "${filter[@]}" >"$work/data.tar.xz"
+  dpkg-deb --ctrl-tarfile "$package" | xz --threads=1 >"$work/control.tar.xz"
+  echo 2.0 >"$work/debian-binary"
+  {
+    echo '!<arch>'
+    for file in debian-binary control.tar.xz data.tar.xz; do member "$file" "$work/$file"; done
+  } >"$work/package"
+  mv "$work/package" "$package"
+}
+
+# The package of the symbols, by which a debugger finds lines to addresses.
+symbols() {
+  local target=$1 program=$2 stripped=$3 package=$4 work=$5 id file
+  id=$(readelf -n "$stripped" | sed -n 's/ *Build ID: //p')
+  [[ $id ]] || { say "$stripped has no build id"; return 1; }
+  file=$work/symbols/usr/lib/debug/.build-id/${id:0:2}/${id:2}.debug
+  mkdir -p "$(dirname "$file")" "$work/symbols/DEBIAN" "$work/symbols/usr/share/doc/twinward-dbgsym"
+  "$TOOLS/all/objcopy" --only-keep-debug --compress-debug-sections=zlib "$program" "$file"
+  chmod 644 "$file"
+  cp packaging/copyright "$work/symbols/usr/share/doc/twinward-dbgsym/"
+  cat >"$work/symbols/DEBIAN/control" <<TEXT
+Package: twinward-dbgsym
+Source: twinward
+Version: $package_version
+Auto-Built-Package: debug-symbols
+Architecture: $target
+Maintainer: $(dpkg-deb --field "$package" Maintainer)
+Depends: twinward (= $package_version)
+Section: debug
+Priority: optional
+Description: debug symbols for twinward
+Build-Ids: $id
+TEXT
+  find "$work/symbols" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+  dpkg-deb --build --root-owner-group -Zxz "$work/symbols" "$OUT/twinward-dbgsym_${package_version}_$target.deb" >/dev/null
+}
+
 deb() {
-  local target=$1 triple=$2 program=$3 package work
+  local target=$1 triple=$2 program=$3 work stripped package package_version
   work=$(mktemp -d)
-  PATH=$TOOLS/all:$PATH CARGO_TARGET_DIR=$PWD/target/cross \
-    "$TOOLS/bin/cargo-deb" --no-build --dbgsym --target "$triple" --output "$work/" >/dev/null
-  # Debian names packages of symbols .deb, Ubuntu .ddeb; apt takes the former.
-  for package in "$work"/*.ddeb; do mv "$package" "${package%.ddeb}.deb"; done
-  for package in "$work"/*.deb; do mv "$package" "$OUT/"; done
-  rm -r "$work"
-  package=$(echo "$OUT"/twinward_"$version"*_"$target".deb)
+  stripped=$work/target/$triple/release/twinward
+  mkdir -p "$(dirname "$stripped")"
+  "$TOOLS/all/objcopy" --strip-all "$program" "$stripped"
+  CARGO_TARGET_DIR=$work/target "$TOOLS/bin/cargo-deb" --no-build --no-strip --fast --target "$triple" --output "$OUT/" \
+    >"$work/made"
+  package=$(cat "$work/made")
+  package_version=$(dpkg-deb --field "$package" Version)
+  pack "$target" "$package" "$work"
+  symbols "$target" "$program" "$stripped" "$package" "$work"
+  fits "$target" program "$stripped"
   fits "$target" deb "$package"
-  dpkg-deb --fsys-tarfile "$package" | tar -xO ./usr/bin/twinward >"$OUT/.program"
-  fits "$target" program "$OUT/.program"
-  sbom "$OUT/.program" "$package"
-  rm "$OUT/.program"
+  sbom "$stripped" "$package"
+  rm -r "$work"
 }
 
 tarball() {
