@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """usage: scripts/third-party.py [--check]
 
-Writes packaging/third-party: which crates are linked into the program of a device, under which licence each is taken, and
-the texts that must come with it. --check only compares. It reads the sources that cargo has (cargo fetch --locked).
+Writes packaging/third-party: which crates are linked into the program of a device, under which licence each is taken,
+and the texts that must come with it. --check only compares. It reads the sources that cargo has (cargo fetch --locked).
 """
 
 import json
@@ -34,7 +34,8 @@ A crate with a choice of licences is taken under the Apache License 2.0, where t
 
 def metadata(triple: str) -> dict:
     """What cargo knows about the build for a device."""
-    command = ["cargo", "metadata", "--locked", "--format-version=1", "--no-default-features", "--filter-platform", triple]
+    command = ["cargo", "metadata", "--locked", "--format-version=1", "--no-default-features"]
+    command += ["--filter-platform", triple]
     return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
 
 

@@ -158,7 +158,7 @@ mod tests {
         let mut looks = Looks::default();
         let until_end = |looks: &mut Looks, text: &str| {
             assert_eq!(looks.take(&wrong(text), PAUSE), Next::Say);
-            (1..).find(|_| looks.take(&wrong(text), PAUSE) == Next::End).unwrap()
+            (1..1000).find(|_| looks.take(&wrong(text), PAUSE) == Next::End).unwrap()
         };
         looks.take(&wrong("empty"), PAUSE);
         assert_eq!(until_end(&mut looks, "mode 0644") * PAUSE.as_secs(), 60);
