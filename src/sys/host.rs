@@ -10,7 +10,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+
+use super::in_root;
 
 /// The kernel's word for the processor, for example `aarch64` (`uname(2)`). Kernels from 6.1 on have it in
 /// `/proc/sys/kernel/arch` too.
@@ -101,7 +103,7 @@ impl Host {
     /// Where `path` (absolute, as on the machine) really stands.
     #[must_use]
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
-        self.root.join(relative(path.as_ref()))
+        self.root.join(path.as_ref().strip_prefix("/").unwrap_or(path.as_ref()))
     }
 
     /// Reads at most `limit` bytes; what lies beyond is left.
@@ -229,8 +231,7 @@ impl Host {
         Ok(facts)
     }
 
-    /// Below a root that is not the machine's own, absolute links and `..` start and end at that root (`openat2(2)`,
-    /// Linux 5.6).
+    /// Below a root that is not the machine's own, absolute links and `..` start and end at that root.
     fn open(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         // A pipe without a writer must not hold up a collector; `O_PATH` opens nothing and takes no such flag.
         let patience = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK };
@@ -238,15 +239,8 @@ impl Host {
         if self.is_live() {
             return Ok(rustix::fs::open(path, flags, Mode::empty())?);
         }
-        let root = rustix::fs::open(&self.root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(rustix::fs::openat2(root, relative(path), flags, Mode::empty(), ResolveFlags::IN_ROOT)?)
+        in_root::open(&self.root, path, flags)
     }
-}
-
-/// Without the slash in front; the root itself is `.`.
-fn relative(path: &Path) -> &Path {
-    let path = path.strip_prefix("/").unwrap_or(path);
-    if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
 /// The kernel's id of the calling thread.

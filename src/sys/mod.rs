@@ -24,6 +24,7 @@ pub mod group;
 pub mod hardening;
 pub mod host;
 pub mod hwdata;
+mod in_root;
 pub mod inotify;
 pub mod journal;
 pub mod journal_files;
