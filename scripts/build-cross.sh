@@ -7,9 +7,10 @@
 #   riscv64-musl                           the same; nobody has run it
 #
 # armhf and armv6-musl are built for ARMv6 with VFPv2: they run on every 32-bit Raspberry Pi OS, and on Debian's ARMv7.
-# The programs are target/cross/TRIPLE/release/twinward; their names are the only lines on standard output. --device gives
-# them line tables (scripts/build-packages.sh takes them off again into a file of its own), and the list of what they are
-# built of, for cargo-audit. They name no path of the machine: the same commit gives the same bytes.
+# The programs are CARGO_TARGET_DIR/TRIPLE/release/twinward, by default below target/cross; their names are the only
+# lines on standard output. Two runs at once need two such directories. --device gives the programs line tables, which
+# scripts/build-packages.sh takes off again into a file of its own, and the list of what they are built of, for
+# cargo-audit. They name no path of the machine: the same commit gives the same bytes.
 #
 # zig links, and brings each libc; it comes from PyPI. The standard library is built from its source together with the
 # program, which makes it 0.5 MB smaller than with the one that rustup brings: with the source of the toolchain in use
@@ -20,7 +21,7 @@ cd "$(dirname "$0")/.."
 
 readonly GLIBC=2.28 ZIG=0.17.1 ZIGBUILD=0.24.1 AUDITABLE=0.7.7
 readonly TOOLS=$PWD/target/cross-tools
-export CARGO_TARGET_DIR=$PWD/target/cross CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/cross} CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0
 
 # Installs what is missing of these pairs of a file and the Debian package that brings it.
 need() {
@@ -44,9 +45,11 @@ zig() {
 }
 
 auditable() {
+  local cargo=cargo
   [[ -x $TOOLS/bin/cargo-auditable ]] && return
+  command -v cargo >/dev/null || cargo=/usr/bin/cargo
   CARGO_TARGET_DIR=$PWD/target/tools \
-    "$CARGO" install --quiet --locked --root "$TOOLS" cargo-auditable --version "$AUDITABLE" >&2
+    "$cargo" install --quiet --locked --root "$TOOLS" cargo-auditable --version "$AUDITABLE" >&2
 }
 
 triple_of() {
@@ -110,13 +113,21 @@ esac
 (($#)) || { usage >&2; exit 2; }
 for target in "$@"; do triple_of "$target" >/dev/null; done
 
+mkdir -p target
+# Another run may be installing the same.
+exec 9>target/cross-tools.lock
+flock 9
 need python3 python3 clang clang readelf binutils
 choose_toolchain
 zig
+if [[ $device ]]; then auditable; fi
+exec 9>&-
 export PATH=$TOOLS/bin:$PATH
 for target in "$@"; do
   triple=$(triple_of "$target")
+  # A panic names the crate and the file, and no path of this machine.
   flags=("--remap-path-prefix=$PWD=/twinward" "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo")
+  for registry in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do flags+=("--remap-path-prefix=$registry/="); done
   std=("-Zbuild-std=std,panic_abort" "-Zbuild-std-features=optimize_for_size")
   case $toolchain in
     source) export CARGO=cargo RUSTC=rustc RUSTC_BOOTSTRAP=1 ;;
@@ -135,7 +146,6 @@ for target in "$@"; do
   command=(zigbuild --release --locked --target "$triple")
   [[ $target == *-musl ]] || command[-1]+=.$GLIBC
   if [[ $device ]]; then
-    auditable
     command=(auditable "${command[@]}" --no-default-features)
     export CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_DEBUG=line-tables-only
   fi

@@ -77,16 +77,23 @@ member() {
   if ((size % 2)); then echo; fi
 }
 
-# Packs the content of a package again, with xz's settings for the code of that processor: 4 % less.
+# Packs the content of a package again: with the sums of its files, by which `dpkg --verify` tells changed ones, and with
+# xz's settings for the code of that processor, which make it 4 % smaller.
 pack() {
   local target=$1 package=$2 work=$3 filter
   case $target in
-    amd64) filter=(--x86 --lzma2=preset=9e,pb=0,lc=4) ;;
-    armhf) filter=(--arm --lzma2=preset=9e,lp=2,lc=2) ;;
-    *) filter=(--lzma2=preset=9e,lp=2,lc=2) ;;
+    amd64) filter=(--x86 "--lzma2=preset=9e,pb=0,lc=4") ;;
+    armhf) filter=(--arm "--lzma2=preset=9e,lp=2,lc=2") ;;
+    *) filter=("--lzma2=preset=9e,lp=2,lc=2") ;;
   esac
+  dpkg-deb --extract "$package" "$work/data"
+  dpkg-deb --control "$package" "$work/control"
+  (cd "$work/data" && find . -type f ! -path './etc/*' -printf '%P\0' | sort -z | xargs -0 md5sum) \
+    >"$work/control/md5sums"
+  chmod 644 "$work/control/md5sums"
   dpkg-deb --fsys-tarfile "$package" | xz --threads=1 "${filter[@]}" >"$work/data.tar.xz"
-  dpkg-deb --ctrl-tarfile "$package" | xz --threads=1 >"$work/control.tar.xz"
+  tar --create --directory "$work/control" --sort=name --owner=0 --group=0 --numeric-owner \
+    --mtime="@$SOURCE_DATE_EPOCH" --format=gnu . | xz --threads=1 >"$work/control.tar.xz"
   echo 2.0 >"$work/debian-binary"
   {
     echo '!<arch>'
@@ -157,7 +164,11 @@ tarball() {
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n1)
 mkdir -p "$OUT"
+# Another run may be installing the same.
+exec 9>target/cross-tools.lock
+flock 9
 tools
+exec 9>&-
 for target in "$@"; do
   program=$(scripts/build-cross.sh --device "$target")
   triple=$(basename "$(dirname "$(dirname "$program")")")
@@ -166,7 +177,7 @@ for target in "$@"; do
     *) deb "$target" "$triple" "$program" ;;
   esac
 done
-rm -f "$OUT/SHA256SUMS"
-sums=$(cd "$OUT" && find . -type f -printf '%P\0' | sort -z | xargs -0 sha256sum)
+sums=$(cd "$OUT" && find . -type f '(' -name '*.deb' -o -name '*.tar.xz' -o -name '*.cdx.json' ')' -printf '%P\0' |
+  sort -z | xargs -0 sha256sum)
 echo "$sums" >"$OUT/SHA256SUMS"
 echo "$OUT"
