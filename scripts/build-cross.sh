@@ -126,7 +126,7 @@ export PATH=$TOOLS/bin:$PATH
 for target in "$@"; do
   triple=$(triple_of "$target")
   # A panic names the crate and the file, and no path of this machine.
-  flags=("--remap-path-prefix=$PWD=/twinward" "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo")
+  flags=(-Clink-arg=-Wl,--build-id=sha1 "--remap-path-prefix=$PWD=/twinward" "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo")
   for registry in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do flags+=("--remap-path-prefix=$registry/="); done
   std=("-Zbuild-std=std,panic_abort" "-Zbuild-std-features=optimize_for_size")
   case $toolchain in
@@ -149,7 +149,8 @@ for target in "$@"; do
     command=(auditable "${command[@]}" --no-default-features)
     export CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_DEBUG=line-tables-only
   fi
-  RUSTFLAGS="${flags[*]}" "$CARGO" "${command[@]}" "${std[@]}" >&2
+  # Its parts may hold spaces.
+  CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; echo "${flags[*]}") "$CARGO" "${command[@]}" "${std[@]}" >&2
   program=$CARGO_TARGET_DIR/$triple/release/twinward
   inspect "$program" "$target"
   echo "$program"

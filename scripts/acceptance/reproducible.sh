@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Whether the same commit gives the same bytes: builds the packages of HEAD twice, in two directories of other names and
+# depths and at other times, and compares every file.
+# usage: reproducible.sh [TARGET...]     (as root; targets as in scripts/build-packages.sh; default amd64)
+#
+# It takes twice as long as building them. Both builds have the tools of this tree, if they are here (target/cross-tools).
+set -euo pipefail
+top=$(cd "$(dirname "$0")/../.." && pwd)
+(($#)) || set -- amd64
+
+work=$(mktemp -d /var/tmp/reproducible.XXXXXX)
+trap 'rm -rf --one-file-system "$work"' EXIT
+
+build() {
+  local place=$1
+  shift
+  git clone --quiet "$top" "$place"
+  if [[ -d $top/target/cross-tools ]]; then
+    mkdir "$place/target"
+    cp -r "$top/target/cross-tools" "$place/target/"
+  fi
+  (cd "$place" && scripts/build-packages.sh "$@" >build.log 2>&1) || { cat "$place/build.log"; return 1; }
+}
+
+build "$work/first" "$@"
+build "$work/a/second one" "$@"
+if diff "$work/first/target/packages/SHA256SUMS" "$work/a/second one/target/packages/SHA256SUMS"; then
+  cat "$work/first/target/packages/SHA256SUMS"
+  echo "the same bytes twice"
+else
+  echo "reproducible.sh: the second build (>) differs from the first (<)" >&2
+  exit 1
+fi
