@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test helper that cannot do its work fails the test")]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
@@ -85,6 +85,26 @@ fn the_configuration_and_its_secret_are_checked_together() {
     let out = json(&out);
     assert_eq!((&out["ok"], &out["problems"]), (&Value::from(true), &Value::from(Vec::<Value>::new())));
     assert_eq!(out["values"][0]["from"], "DIR/a.toml");
+}
+
+#[test]
+#[ignore = "needs root; run by CI"]
+fn root_finds_the_agents_own_secret_right_and_a_strangers_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let (secret, state) = (put(&dir, "secret", "HostName=h", 0o600), dir.path().join("state"));
+    fs::create_dir(&state).unwrap();
+    let text = format!("[identity]\nconnection_string_file = \"{secret}\"\n[storage]\ndirectory = \"DIR/state\"\n")
+        .replace("DIR", &dir.path().display().to_string());
+    let config = put(&dir, "a.toml", &text, 0o644);
+    chown(&state, Some(997), None).unwrap();
+    let owned_by = |owner| {
+        chown(&secret, Some(owner), None).unwrap();
+        let (code, out, _) = check(&dir, &["--config", &config]);
+        (code, out.lines().find(|line| line.contains("uid")).map(str::to_owned))
+    };
+    assert_eq!((owned_by(997), owned_by(0)), ((Some(0), None), (Some(0), None)));
+    let wrong = "DIR/secret belongs to uid 998: it must belong to root or to uid 997; run: chown 997 DIR/secret";
+    assert_eq!(owned_by(998), (Some(78), Some(wrong.to_owned())));
 }
 
 #[test]

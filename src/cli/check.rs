@@ -21,6 +21,7 @@ use crate::settings::{Settings, defaults, load, twin_text};
 use crate::sys::host::Host;
 
 use super::args::Global;
+use super::users::Users;
 use super::{exit, output};
 
 /// Arguments of `check`.
@@ -72,7 +73,8 @@ fn local(config: &Path, with_secret: bool, json: bool) -> anyhow::Result<u8> {
 
 /// Why the file of the connection string cannot be used.
 fn secret_problem(settings: &Settings) -> Option<String> {
-    settings.identity.secret().err().map(|e| e.to_string())
+    let users = Users::find(&Host::system(), &settings.storage);
+    users.secret(&settings.identity).err().map(|e| e.to_string())
 }
 
 fn print_local(config: &Path, loaded: &Result<Settings, SettingsError>, secret: Option<&str>) -> io::Result<()> {

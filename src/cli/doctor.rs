@@ -34,6 +34,7 @@ use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::host::Host;
 
 use super::args::Global;
+use super::users::Users;
 use finding::{Check, Finding, Report};
 use running::Running;
 
@@ -79,7 +80,7 @@ impl Doctor {
             may &= self.report.may(check, &[Check::Configuration])?;
         }
         if let (true, Some(settings)) = (may, settings) {
-            let users = places::Users::find(&self.host, &settings.storage);
+            let users = Users::find(&self.host, &settings.storage);
             let (finding, read) = places::secret(&settings.identity, users);
             secret = read;
             self.report.add(finding)?;

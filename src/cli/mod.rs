@@ -17,6 +17,7 @@ pub mod signals;
 mod status;
 #[cfg(feature = "lab")]
 mod tryout;
+mod users;
 mod version;
 mod waiting;
 

@@ -74,10 +74,18 @@ impl Identity {
     /// # Errors
     /// A file that cannot be read, or that others could read, with the command that mends it.
     pub fn secret(&self) -> Result<Secret, SecretError> {
+        self.secret_of(rustix::process::geteuid().as_raw())
+    }
+
+    /// As [`Identity::secret`], for another user than us, whose the file may be instead of ours.
+    ///
+    /// # Errors
+    /// As [`Identity::secret`].
+    pub fn secret_of(&self, user: u32) -> Result<Secret, SecretError> {
         match self {
             Self::ConnectionString(secret) => Ok(secret.clone()),
-            Self::ConnectionStringFile(path) => files::read_secret(path),
-            Self::Credential(path) => files::read_credential(path),
+            Self::ConnectionStringFile(path) => files::read_secret(path, user),
+            Self::Credential(path) => files::read_credential(path, user),
         }
     }
 }

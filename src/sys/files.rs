@@ -32,14 +32,14 @@ pub enum SecretError {
         mode: u32,
     },
     /// It belongs to somebody else.
-    #[error("{path} belongs to uid {owner}: it must belong to root or to uid {us}; run: chown {us} {path}")]
+    #[error("{path} belongs to uid {owner}: it must belong to root or to uid {user}; run: chown {user} {path}")]
     Foreign {
         /// The file.
         path: PathBuf,
         /// Its owner.
         owner: u32,
-        /// Who we are.
-        us: u32,
+        /// Whose it may be, other than root's.
+        user: u32,
     },
     /// A secret of this size is a mistake.
     #[error("{path} is larger than 64 KiB: not a secret")]
@@ -49,12 +49,13 @@ pub enum SecretError {
     },
 }
 
-/// Reads a secret from a file that only its owner can read (mode 0600 or stricter), owned by root or by us.
+/// Reads a secret from a file that only its owner can read (mode 0600 or stricter), owned by root or by `user`, for
+/// whom it is read.
 ///
 /// # Errors
 /// Names the file and the command that mends it.
-pub fn read_secret(path: &Path) -> Result<Secret, SecretError> {
-    read_closed(path, 0o077)
+pub fn read_secret(path: &Path, user: u32) -> Result<Secret, SecretError> {
+    read_closed(path, 0o077, user)
 }
 
 /// As [`read_secret`], for a file in systemd's credentials directory: systemd owns it as root and lets the service in by
@@ -62,23 +63,23 @@ pub fn read_secret(path: &Path) -> Result<Secret, SecretError> {
 ///
 /// # Errors
 /// As [`read_secret`].
-pub fn read_credential(path: &Path) -> Result<Secret, SecretError> {
-    read_closed(path, 0o037)
+pub fn read_credential(path: &Path, user: u32) -> Result<Secret, SecretError> {
+    read_closed(path, 0o037, user)
 }
 
-fn read_closed(path: &Path, refused: u32) -> Result<Secret, SecretError> {
+fn read_closed(path: &Path, refused: u32, user: u32) -> Result<Secret, SecretError> {
     let unreadable = |source| SecretError::Unreadable { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
     let meta = file.metadata().map_err(unreadable)?;
-    let (mode, us) = (meta.permissions().mode() & 0o7777, rustix::process::geteuid().as_raw());
+    let mode = meta.permissions().mode() & 0o7777;
     if !meta.is_file() {
         return Err(unreadable(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
     }
     if mode & refused != 0 {
         return Err(SecretError::TooOpen { path: path.to_owned(), mode });
     }
-    if meta.uid() != us && meta.uid() != 0 {
-        return Err(SecretError::Foreign { path: path.to_owned(), owner: meta.uid(), us });
+    if meta.uid() != user && meta.uid() != 0 {
+        return Err(SecretError::Foreign { path: path.to_owned(), owner: meta.uid(), user });
     }
     let mut bytes = Vec::with_capacity(usize::try_from(meta.len().min(SECRET_LIMIT)).unwrap_or(0) + 1);
     file.take(SECRET_LIMIT + 1).read_to_end(&mut bytes).map_err(unreadable)?;
@@ -147,17 +148,18 @@ mod tests {
     fn an_open_secret_is_refused_with_the_command_that_mends_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
+        let us = rustix::process::geteuid().as_raw();
         write_atomic(&path, b"abc", 0o644).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let error = read_secret(&path).unwrap_err().to_string();
+        let error = read_secret(&path, us).unwrap_err().to_string();
         assert!(error.contains("0644") && error.contains("chmod 600"), "{error}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(read_secret(&path).unwrap().expose(), b"abc");
+        assert_eq!(read_secret(&path, us).unwrap().expose(), b"abc");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
-        assert!(read_secret(&path).is_err());
-        assert_eq!(read_credential(&path).unwrap().expose(), b"abc");
+        assert!(read_secret(&path, us).is_err());
+        assert_eq!(read_credential(&path, us).unwrap().expose(), b"abc");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
-        assert!(read_credential(&path).is_err());
+        assert!(read_credential(&path, us).is_err());
     }
 
     #[test]

@@ -64,6 +64,17 @@ pub struct Attributes {
     pub gid: u32,
 }
 
+/// Why [`Host::regular`] does not open what a link leads to.
+#[derive(Debug, thiserror::Error)]
+#[error("a link to a file of the kernel")]
+struct OfKernel;
+
+/// Whether [`Host::regular`] met a link to one of the kernel's files.
+#[must_use]
+pub fn is_of_kernel(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|why| why.is::<OfKernel>())
+}
+
 /// The types of proc, sysfs, tracefs, debugfs, securityfs (`statfs(2)`, `linux/magic.h`).
 const KERNEL_FILES: [u64; 5] = [0x9fa0, 0x6265_6572, 0x7472_6163, 0x6462_6720, 0x7363_6673];
 
@@ -140,19 +151,18 @@ impl Host {
     /// allowed to read what it shows.
     ///
     /// # Errors
-    /// Those of opening; `InvalidInput` if it is anything else than a regular file.
+    /// Those of opening; `InvalidInput` if it is anything else than a regular file, with [`is_of_kernel`] for the kernel's.
     pub fn regular(&self, path: impl AsRef<Path>) -> io::Result<File> {
         let path = path.as_ref();
-        let refused = |why: &'static str| io::Error::new(io::ErrorKind::InvalidInput, why);
         // What this names cannot be exchanged between the look and the reading.
         let named = self.open(path, OFlags::PATH)?;
         if FileType::from_raw_mode(rustix::fs::fstat(&named)?.st_mode) != FileType::RegularFile {
-            return Err(refused("not a regular file"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         let plain = path.strip_prefix("/proc/1/root").unwrap_or(path);
         let of_kernel = ["/proc", "/sys"].iter().any(|place| plain.starts_with(place));
         if !of_kernel && KERNEL_FILES.contains(&u64::try_from(rustix::fs::fstatfs(&named)?.f_type).unwrap_or(0)) {
-            return Err(refused("a link to a file of the kernel"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, OfKernel));
         }
         let again = format!("/proc/self/fd/{}", named.as_raw_fd());
         Ok(File::from(rustix::fs::open(again, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?))

@@ -1,7 +1,6 @@
 //! The local configuration and the places it names: the secret file, the state directory, the runtime directory.
 //!
-//! The doctor is mostly run by root, the agent by a user of its own. Owners are therefore judged for the agent's user:
-//! the owner of the state directory, else the user `twinward`.
+//! The doctor is mostly run by root, the agent by a user of its own. Owners are therefore judged for the agent's user.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -14,18 +13,14 @@ use crate::hub::connstr::ConnectionString;
 use crate::model::secret::Secret;
 use crate::settings::{Identity, Settings, Storage, load};
 use crate::sys::files::SecretError;
-use crate::sys::host::Host;
 
+use super::super::users::Users;
 use super::finding::{Check, Finding};
 
 /// The module id that the published service looks for.
 const MODULE: &str = "azureiotsecurity";
 /// `f_type` of a file system in memory (`linux/magic.h`).
 const TMPFS: i64 = 0x0102_1994;
-/// As much of a secret file as is read.
-const SECRET_LIMIT: usize = 64 * 1024;
-/// As much of `/etc/passwd` as is read.
-const PASSWD_LIMIT: usize = 1 << 20;
 
 /// Loads the configuration; every problem is a finding.
 pub(super) fn configuration(
@@ -50,31 +45,6 @@ pub(super) fn configuration(
     }
 }
 
-/// Who the agent is on this machine.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Users {
-    /// We.
-    pub(super) us: u32,
-    /// The agent, if it can be told.
-    pub(super) agent: Option<u32>,
-}
-
-impl Users {
-    /// Finds them out.
-    pub(super) fn find(host: &Host, storage: &Storage) -> Self {
-        let owner = fs::metadata(&storage.directory).ok().map(|meta| meta.uid());
-        let passwd = || {
-            let text = host.read_text("/etc/passwd", PASSWD_LIMIT).ok()?;
-            text.lines().find_map(|line| line.strip_prefix("twinward:")?.split(':').nth(1)?.parse().ok())
-        };
-        Self { us: rustix::process::geteuid().as_raw(), agent: owner.or_else(passwd) }
-    }
-
-    fn is_root(self) -> bool {
-        self.us == 0
-    }
-}
-
 /// Whether the connection string can be read, and by nobody else.
 pub(super) fn secret(identity: &Identity, users: Users) -> (Finding, Option<Secret>) {
     let path = match identity {
@@ -84,13 +54,10 @@ pub(super) fn secret(identity: &Identity, users: Users) -> (Finding, Option<Secr
         }
         Identity::ConnectionStringFile(path) | Identity::Credential(path) => path,
     };
-    let good = || format!("{}: only its owner can read it", path.display());
-    match identity.secret() {
-        Ok(secret) => (Finding::ok(Check::SecretFile, good()), Some(secret)),
-        Err(SecretError::Foreign { owner, .. }) if users.is_root() && users.agent == Some(owner) => {
-            // Right for the agent; root may read it all the same.
-            let secret = Host::system().read(path, SECRET_LIMIT).ok().map(Secret::new);
-            (Finding::ok(Check::SecretFile, format!("{}; it belongs to the agent's uid {owner}", good())), secret)
+    match users.secret(identity) {
+        Ok(secret) => {
+            let detail = format!("{}: only its owner can read it", path.display());
+            (Finding::ok(Check::SecretFile, detail), Some(secret))
         }
         Err(error) => (secret_fault(path, &error, users), None),
     }
@@ -115,9 +82,9 @@ fn secret_fault(path: &Path, error: &SecretError, users: Users) -> Finding {
         SecretError::TooOpen { mode, .. } => {
             (format!("{file} has mode {mode:04o}: others could read the secret"), format!("run: chmod 600 {file}"))
         }
-        SecretError::Foreign { owner, us, .. } => (
+        SecretError::Foreign { owner, user, .. } => (
             format!("{file} belongs to uid {owner}, neither to root nor to the agent"),
-            format!("run: chown {} {file}", users.agent.unwrap_or(*us)),
+            format!("run: chown {} {file}", users.agent.unwrap_or(*user)),
         ),
         SecretError::TooLarge { .. } => {
             (format!("{file} is larger than 64 KiB: not a secret"), "put only the connection string into it".to_owned())
@@ -314,7 +281,7 @@ mod tests {
 
     #[test]
     fn the_agents_own_file_is_right_when_root_looks() {
-        let foreign = SecretError::Foreign { path: "/x".into(), owner: 998, us: 0 };
+        let foreign = SecretError::Foreign { path: "/x".into(), owner: 998, user: 7 };
         let finding = secret_fault(Path::new("/x"), &foreign, Users { us: 0, agent: Some(7) });
         assert_eq!(finding.advice, "run: chown 7 /x");
     }

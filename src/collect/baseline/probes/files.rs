@@ -7,7 +7,7 @@ use super::super::check::FileProbe;
 use super::super::machine::{Cannot, Machine};
 use super::super::verdict::Verdict;
 use crate::sys::glob;
-use crate::sys::host::{FileFacts, FileKind, Host};
+use crate::sys::host::{FileFacts, FileKind, Host, is_of_kernel};
 use crate::sys::text_file::{Unreadable, present};
 
 /// More files than any check needs.
@@ -95,7 +95,8 @@ fn group_id(machine: &Machine, name: &str) -> Result<Option<u32>, Cannot> {
     Ok(machine.groups()?.iter().find(|group| group.name == name).map(|group| group.gid))
 }
 
-/// Whether a file has a private key near its beginning, in PEM or OpenSSH's own form.
+/// Whether a file has a private key near its beginning, in PEM or OpenSSH's own form. The kernel's files, to which a link
+/// may lead as `/etc/mtab` does, hold none of the device's; what such a link names beyond them is looked at.
 pub(super) fn is_private_key(host: &Host, path: &Path, facts: FileFacts) -> Result<bool, Unreadable> {
     // Parameters of a curve, or a certificate, may stand before the key.
     const HEAD: u64 = 16 * 1024;
@@ -104,9 +105,41 @@ pub(super) fn is_private_key(host: &Host, path: &Path, facts: FileFacts) -> Resu
     }
     let read = || {
         let mut head = Vec::new();
-        host.regular(path)?.take(HEAD).read_to_end(&mut head)?;
-        Ok(head)
+        match host.regular(path) {
+            Ok(file) => file.take(HEAD).read_to_end(&mut head).map(|_| head),
+            Err(error) if is_of_kernel(&error) => Ok(head),
+            Err(error) => Err(error),
+        }
     };
     let head = present(path, read())?.unwrap_or_default();
     Ok(head.windows(11).any(|part| part == b"-----BEGIN ") && head.windows(16).any(|part| part == b"PRIVATE KEY-----"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::sys::files::write_atomic;
+
+    #[test]
+    fn a_link_to_a_file_of_the_kernel_is_no_key_and_one_through_proc_to_a_key_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let (etc, elsewhere) = (directory.path(), tempfile::tempdir().unwrap());
+        let key = elsewhere.path().join("key");
+        write_atomic(&key, b"-----BEGIN PRIVATE KEY-----\n", 0o600).unwrap();
+        let through = format!("/proc/self/root{}", key.display());
+        for (name, target) in [("mtab", "/proc/self/mounts"), ("key", &key.to_string_lossy()), ("through", &through)] {
+            symlink(target, etc.join(name)).unwrap();
+        }
+        let host = Host::system();
+        let judge = |name| {
+            let path = etc.join(name);
+            is_private_key(&host, &path, host.facts(&path).unwrap()).unwrap()
+        };
+        assert_eq!(["mtab", "key", "through"].map(judge), [false, true, true]);
+        // Whoever wants its text is still refused.
+        let error = host.regular(etc.join("mtab")).unwrap_err();
+        assert!(is_of_kernel(&error) && error.to_string() == "a link to a file of the kernel", "{error}");
+    }
 }
