@@ -126,7 +126,8 @@ export PATH=$TOOLS/bin:$PATH
 for target in "$@"; do
   triple=$(triple_of "$target")
   # A panic names the crate and the file, and no path of this machine.
-  flags=(-Clink-arg=-Wl,--build-id=sha1 "--remap-path-prefix=$PWD=/twinward" "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo")
+  flags=("-Clink-arg=-Wl,--build-id=sha1"
+    "--remap-path-prefix=$PWD=/twinward" "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo")
   for registry in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do flags+=("--remap-path-prefix=$registry/="); done
   std=("-Zbuild-std=std,panic_abort" "-Zbuild-std-features=optimize_for_size")
   case $toolchain in

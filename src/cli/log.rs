@@ -12,6 +12,7 @@ use std::fmt::{self, Write};
 use std::io::IsTerminal;
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -117,7 +118,10 @@ where
         let level = *event.metadata().level();
         match self.style {
             Style::Journal => write!(writer, "<{}>", priority(level))?,
-            Style::Terminal => write!(writer, "{} {} ", self.clock.now().wall.utc.strftime("%H:%M:%S"), mark(level))?,
+            Style::Terminal => {
+                let time = self.clock.now().wall.utc.to_zoned(TimeZone::UTC).time();
+                write!(writer, "{:02}:{:02}:{:02} {} ", time.hour(), time.minute(), time.second(), mark(level))?;
+            }
             Style::File => write!(writer, "{} {} ", self.clock.now().wall.utc_text(), mark(level))?,
         }
         let mut parts = Parts::default();
