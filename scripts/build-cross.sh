@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the agent for a processor that this machine may not have.
 # usage: build-cross.sh [--device] TARGET...     (--device: as the device packages are built)
+#        build-cross.sh --tools                  installs what is missing, and prints which cargo is used
 #
 #   amd64 arm64 armhf                      for glibc 2.28 or newer, whatever is here
 #   x86_64-musl aarch64-musl armv6-musl    static, for systems without glibc or with a very old one
@@ -10,7 +11,7 @@
 # The programs are CARGO_TARGET_DIR/TRIPLE/release/twinward, by default below target/cross; their names are the only
 # lines on standard output. Two runs at once need two such directories. --device gives the programs line tables, which
 # scripts/build-packages.sh takes off again into a file of its own, and the list of what they are built of, for
-# cargo-audit. They name no path of the machine: the same commit gives the same bytes.
+# cargo-audit. They name no path of the machine: the same commit and compiler give the same bytes.
 #
 # zig links, and brings each libc; it comes from PyPI. The standard library is built from its source together with the
 # program, which makes it 0.5 MB smaller than with the one that rustup brings: with the source of the toolchain in use
@@ -18,6 +19,8 @@
 # must have the target. What is missing is installed, for which it must run as root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+umask 022
+export LC_ALL=C TZ=UTC
 
 readonly GLIBC=2.28 ZIG=0.17.1 ZIGBUILD=0.24.1 AUDITABLE=0.7.7
 readonly TOOLS=$PWD/target/cross-tools
@@ -45,11 +48,9 @@ zig() {
 }
 
 auditable() {
-  local cargo=cargo
   [[ -x $TOOLS/bin/cargo-auditable ]] && return
-  command -v cargo >/dev/null || cargo=/usr/bin/cargo
   CARGO_TARGET_DIR=$PWD/target/tools \
-    "$cargo" install --quiet --locked --root "$TOOLS" cargo-auditable --version "$AUDITABLE" >&2
+    "$CARGO" install --quiet --locked --root "$TOOLS" cargo-auditable --version "$AUDITABLE" >&2
 }
 
 triple_of() {
@@ -98,19 +99,21 @@ choose_toolchain() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null; then
     toolchain=debian
   else
+    command -v cargo >/dev/null || { echo "build-cross.sh: there is no Rust, and rustc-web cannot be had" >&2; return 1; }
     toolchain=prebuilt
     echo "build-cross.sh: neither rust-src nor rustc-web can be had; the programs will be larger" >&2
   fi
 }
 
-usage() { sed -n '2,21s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,23s/^# \{0,1\}//p' "$0"; }
 
-device=
+device='' tools=''
 case ${1:-} in
   --device) device=yes; shift ;;
+  --tools) device=yes tools=yes; shift ;;
   -h | --help) usage; exit ;;
 esac
-(($#)) || { usage >&2; exit 2; }
+(($#)) || [[ $tools ]] || { usage >&2; exit 2; }
 for target in "$@"; do triple_of "$target" >/dev/null; done
 
 mkdir -p target
@@ -119,9 +122,17 @@ exec 9>target/cross-tools.lock
 flock 9
 need python3 python3 clang clang readelf binutils
 choose_toolchain
+case $toolchain in
+  debian) export CARGO=/usr/bin/cargo RUSTC=/usr/bin/rustc ;;
+  *) export CARGO=cargo RUSTC=rustc ;;
+esac
 zig
 if [[ $device ]]; then auditable; fi
 exec 9>&-
+if [[ $tools ]]; then
+  echo "$CARGO"
+  exit
+fi
 export PATH=$TOOLS/bin:$PATH
 for target in "$@"; do
   triple=$(triple_of "$target")
@@ -130,11 +141,11 @@ for target in "$@"; do
     "--remap-path-prefix=$PWD=/twinward" "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo")
   for registry in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do flags+=("--remap-path-prefix=$registry/="); done
   std=("-Zbuild-std=std,panic_abort" "-Zbuild-std-features=optimize_for_size")
-  case $toolchain in
-    source) export CARGO=cargo RUSTC=rustc RUSTC_BOOTSTRAP=1 ;;
-    debian) export CARGO=/usr/bin/cargo RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 ;;
-    prebuilt) export CARGO=cargo RUSTC=rustc; unset RUSTC_BOOTSTRAP; std=() ;;
-  esac
+  export RUSTC_BOOTSTRAP=1
+  if [[ $toolchain == prebuilt ]]; then
+    unset RUSTC_BOOTSTRAP
+    std=()
+  fi
   flags+=("--remap-path-prefix=$("$RUSTC" --print sysroot)=/rust")
   if ((${#std[@]})); then
     # Without unwinding nobody reads the tables for it.

@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # Builds the packages: for each target the program (scripts/build-cross.sh), the package, its symbols, and what it is
-# made of. The same commit gives the same bytes, in any directory.
+# made of. The same commit and compiler give the same bytes, in any directory (scripts/acceptance/reproducible.sh).
 # usage: build-packages.sh [TARGET...]        (default: all but riscv64-musl)
 #
 #   amd64 arm64 armhf                       twinward_VERSION_ARCH.deb, twinward-dbgsym_VERSION_ARCH.deb
 #   x86_64-musl aarch64-musl armv6-musl     twinward-VERSION-TARGET.tar.xz: static program, units, manual, INSTALL
 #   riscv64-musl                            the same; nobody has run it
 #
-# They are put into target/packages, each with NAME.cdx.json beside it: the crates that are linked in, in the form of
+# They are put into target/packages, each but the symbols with NAME.cdx.json beside it: the crates that are linked in, in the form of
 # CycloneDX, as read back from the program. SHA256SUMS has the sums of all that is there.
 # It fails if a program or a package is larger than packaging/sizes allows.
 # What is missing is installed, for which it must run as root; see scripts/build-cross.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+umask 022
+export LC_ALL=C TZ=UTC
 
 readonly CARGO_DEB=3.8.0 TO_CDX=0.1.0
 readonly TOOLS=$PWD/target/cross-tools OUT=$PWD/target/packages
@@ -25,13 +27,9 @@ esac
 
 say() { echo "build-packages.sh: $*" >&2; }
 
-# Archives get the time of the commit.
-if [[ -z ${SOURCE_DATE_EPOCH:-} ]]; then SOURCE_DATE_EPOCH=$(git log -1 --format=%ct); fi
-export SOURCE_DATE_EPOCH
-
 tools() {
   local missing=() file
-  for file in llvm-objcopy:llvm readelf:binutils xz:xz-utils; do
+  for file in git:git llvm-objcopy:llvm readelf:binutils xz:xz-utils; do
     command -v "${file%:*}" >/dev/null || missing+=("${file#*:}")
   done
   if ((${#missing[@]})); then
@@ -40,8 +38,8 @@ tools() {
     { apt-get update -qq &&
       DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >/dev/null
   fi
-  local cargo=cargo
-  command -v cargo >/dev/null || cargo=/usr/bin/cargo
+  local cargo
+  cargo=$(scripts/build-cross.sh --tools)
   [[ -x $TOOLS/bin/cargo-deb ]] ||
     CARGO_TARGET_DIR=$PWD/target/tools "$cargo" install --quiet --locked --root "$TOOLS" cargo-deb --version "$CARGO_DEB"
   [[ -x $TOOLS/bin/auditable2cdx ]] ||
@@ -126,7 +124,7 @@ Description: debug symbols for twinward
 Build-Ids: $id
 TEXT
   find "$work/symbols" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
-  dpkg-deb --build --root-owner-group -Zxz "$work/symbols" "$OUT/twinward-dbgsym_${package_version}_$target.deb" >/dev/null
+  dpkg-deb --build --root-owner-group -Zxz "$work/symbols" "$work/twinward-dbgsym_${package_version}_$target.deb" >/dev/null
 }
 
 deb() {
@@ -135,7 +133,7 @@ deb() {
   stripped=$work/target/$triple/release/twinward
   mkdir -p "$(dirname "$stripped")"
   "$TOOLS/all/objcopy" --strip-all "$program" "$stripped"
-  CARGO_TARGET_DIR=$work/target "$TOOLS/bin/cargo-deb" --no-build --no-strip --fast --target "$triple" --output "$OUT/" \
+  CARGO_TARGET_DIR=$work/target "$TOOLS/bin/cargo-deb" --no-build --no-strip --fast --target "$triple" --output "$work/" \
     >"$work/made"
   package=$(cat "$work/made")
   package_version=$(dpkg-deb --field "$package" Version)
@@ -144,6 +142,7 @@ deb() {
   fits "$target" program "$stripped"
   fits "$target" deb "$package"
   sbom "$stripped" "$package"
+  mv "$work"/*.deb "$work"/*.cdx.json "$OUT/"
   rm -r "$work"
 }
 
@@ -157,18 +156,23 @@ tarball() {
   chmod 755 "$work/$name/twinward"
   fits "$target" program "$work/$name/twinward"
   tar --create --directory "$work" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" \
-    --mode=u+rw,go=rX --format=gnu "$name" | xz -9 --threads=1 >"$OUT/$name.tar.xz"
-  sbom "$work/$name/twinward" "$OUT/$name.tar.xz"
+    --mode=u+rw,go=rX --format=gnu "$name" | xz -9 --threads=1 >"$work/$name.tar.xz"
+  fits "$target" tarball "$work/$name.tar.xz"
+  sbom "$work/$name/twinward" "$work/$name.tar.xz"
+  mv "$work/$name".tar.xz* "$OUT/"
   rm -r "$work"
 }
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n1)
 mkdir -p "$OUT"
-# Another run may be installing the same.
-exec 9>target/cross-tools.lock
-flock 9
+# Another run may be installing the same, or writing the sums.
+exec 8>target/packages.lock
+flock 8
 tools
-exec 9>&-
+flock -u 8
+# Archives get the time of the commit.
+if [[ -z ${SOURCE_DATE_EPOCH:-} ]]; then SOURCE_DATE_EPOCH=$(git log -1 --format=%ct); fi
+export SOURCE_DATE_EPOCH
 for target in "$@"; do
   program=$(scripts/build-cross.sh --device "$target")
   triple=$(basename "$(dirname "$(dirname "$program")")")
@@ -177,6 +181,7 @@ for target in "$@"; do
     *) deb "$target" "$triple" "$program" ;;
   esac
 done
+flock 8
 sums=$(cd "$OUT" && find . -type f '(' -name '*.deb' -o -name '*.tar.xz' -o -name '*.cdx.json' ')' -printf '%P\0' |
   sort -z | xargs -0 sha256sum)
 echo "$sums" >"$OUT/SHA256SUMS"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Whether the same commit gives the same bytes: builds the packages of HEAD twice, in two directories of other names and
-# depths and at other times, and compares every file.
+# Whether the same commit and compiler give the same bytes: builds the packages of HEAD twice, in two directories of other
+# names and depths, with another time zone, language and umask, and compares every file.
 # usage: reproducible.sh [TARGET...]     (as root; targets as in scripts/build-packages.sh; default amd64)
 #
 # It takes twice as long as building them. Both builds have the tools of this tree, if they are here (target/cross-tools).
@@ -23,7 +23,11 @@ build() {
 }
 
 build "$work/first" "$@"
-build "$work/a/second one" "$@"
+(
+  umask 077
+  export TZ=Pacific/Chatham LC_ALL=C.UTF-8 LANG=C.UTF-8
+  build "$work/a/second one" "$@"
+)
 if diff "$work/first/target/packages/SHA256SUMS" "$work/a/second one/target/packages/SHA256SUMS"; then
   cat "$work/first/target/packages/SHA256SUMS"
   echo "the same bytes twice"
