@@ -106,10 +106,10 @@ symbols() {
   id=$(readelf -n "$stripped" | sed -n 's/ *Build ID: //p')
   [[ $id ]] || { say "$stripped has no build id"; return 1; }
   file=$work/symbols/usr/lib/debug/.build-id/${id:0:2}/${id:2}.debug
-  mkdir -p "$(dirname "$file")" "$work/symbols/DEBIAN" "$work/symbols/usr/share/doc/twinward-dbgsym"
+  mkdir -p "$(dirname "$file")" "$work/symbols/DEBIAN" "$work/symbols/usr/share/doc"
   "$TOOLS/all/objcopy" --only-keep-debug --compress-debug-sections=zlib "$program" "$file"
   chmod 644 "$file"
-  cp packaging/copyright "$work/symbols/usr/share/doc/twinward-dbgsym/"
+  ln -s twinward "$work/symbols/usr/share/doc/twinward-dbgsym"
   cat >"$work/symbols/DEBIAN/control" <<TEXT
 Package: twinward-dbgsym
 Source: twinward
