@@ -72,7 +72,7 @@ struct OfKernel;
 /// Whether [`Host::regular`] met a link to one of the kernel's files.
 #[must_use]
 pub fn is_of_kernel(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|why| why.is::<OfKernel>())
+    matches!(error.get_ref(), Some(why) if why.is::<OfKernel>())
 }
 
 /// The types of proc, sysfs, tracefs, debugfs, securityfs (`statfs(2)`, `linux/magic.h`).
