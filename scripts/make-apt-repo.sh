@@ -6,7 +6,8 @@
 #               key follows another: then both sign. How to make and keep a key: docs/repository.md
 # --out         the repository; default target/apt
 # --suite       default stable
-# --valid-days  apt refuses the index when it is older than this; then it must be signed anew in time, without a DEB
+# --valid-days  apt refuses the index when it is older than this; then it must be signed anew in time, without a DEB.
+#               A repository that has it once wants it each time; 0 ends it
 # --url         where the repository will be found, for the text that is printed
 # DEB           amd64, arm64 or armhf. *-dbgsym go into the component `debug`, all others into `main`
 #
@@ -41,7 +42,7 @@ while (($#)); do
 done
 ((${#keys[@]})) || usage
 [[ $suite =~ ^[a-z][a-z0-9.-]*$ ]] || die "a suite is named in small letters, not '$suite'"
-[[ -z $days || $days =~ ^[1-9][0-9]{0,3}$ ]] || die "--valid-days takes a number of days, not '$days'"
+[[ -z $days || $days =~ ^(0|[1-9][0-9]{0,3})$ ]] || die "--valid-days takes a number of days, not '$days'"
 [[ ${SOURCE_DATE_EPOCH:-0} =~ ^[0-9]{1,12}$ ]] || die "SOURCE_DATE_EPOCH must be seconds since 1970"
 
 # Installs what is missing of these pairs of a command and the Debian package that brings it.
@@ -343,6 +344,9 @@ load_keys
 old=$out/dists/$suite new=$work/dists
 (($#)) || [[ -e $old ]] || die "there is no repository in $out yet, and no package was given"
 [[ ! -e $old ]] || verify "$old" old
+[[ -n $days || ! -e $old ]] || ! grep -q '^Valid-Until:' "$old/Release" ||
+  die "the index of $out is valid for some days only; say for how many again with --valid-days, or 0 for ever"
+((days)) || days=
 find_places "$@"
 no_strangers
 add "$@"
@@ -351,7 +355,7 @@ index "$new"
 release "$new" "$date"
 if [[ -e $old ]]; then
   dated=$(date -d "$(sed -n 's/^Date: //p' "$old/Release")" +%s)
-  if [[ -z $days ]] && ! grep -q '^Valid-Until:' "$old/Release" && 
+  if [[ -z $days ]] && ! grep -q '^Valid-Until:' "$old/Release" &&
     cmp -s <(substance "$old/Release") <(substance "$new/Release"); then
     date=$dated
     release "$new" "$date"

@@ -122,6 +122,17 @@ refuses 'the pool is not what the index says' --key "$key" --out "$work/poisoned
 cp "$work/changed.deb" "$good/pool/main/stranger.deb"
 refuses 'is in no index' --key "$key" --out "$good"
 rm "$good/pool/main/stranger.deb"
+cp -a "$good" "$work/dated"
+make_repo --key "$key" --out "$work/dated" --valid-days 14
+cp -a "$work/dated" "$work/dated-before"
+refuses 'valid for some days only' --key "$key" --out "$work/dated" "$work/newer.deb"
+diff -r "$work/dated-before" "$work/dated" || fail "a refusal changed the repository"
+make_repo --key "$key" --out "$work/dated" --valid-days 14 "$work/newer.deb"
+grep -q '^Valid-Until:' "$work/dated/dists/stable/InRelease" || fail "no Valid-Until"
+make_repo --key "$key" --out "$work/dated" --valid-days 0
+! grep -q '^Valid-Until:' "$work/dated/dists/stable/InRelease" || fail "Valid-Until has not ended"
+make_repo --key "$key" --out "$work/dated"
+ok "Valid-Until ends when that is said, and only then"
 diff -r "$work/before" "$good" || fail "a refusal changed the repository"
 ok "what is refused changes nothing"
 

@@ -37,7 +37,7 @@ def installed(it):
     check, machine = it.check, it.machine
     said = it.apt("apt-get installs the package, with nobody to answer", "install", "newer")
     said = "\n".join(line for line in said.splitlines() if "Reading database" not in line)
-    check("it asked no question", not re.search(r"\[[YyNn]/|\?\s*$|\[default", said), indented(said))
+    check("it asked no question", not re.search(r"(?m)\[[YyNn]/|\?[ \t]*$|\[default", said), indented(said))
     check("dpkg has it installed, and its files are as packed",
           "install ok installed" in machine.run("dpkg", "--status", "twinward").stdout
           and not machine.run("dpkg", "--verify", "twinward").stdout)

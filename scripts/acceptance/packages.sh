@@ -23,7 +23,7 @@ done
 ((${#suites[@]})) || suites=(bookworm trixie)
 architecture=$(dpkg --print-architecture)
 # shellcheck disable=SC2012 # our own names
-package=${1:-$(ls -t "$top"/target/packages/twinward_*_"$architecture".deb 2>/dev/null | head -n1)}
+package=${1:-$(ls -t "$top"/target/packages/twinward_*_"$architecture".deb 2>/dev/null | head -n1 || :)}
 [[ $(id -u) == 0 ]] || { echo "packages.sh: must run as root: it boots systems" >&2; exit 77; }
 [[ -f $package ]] || { echo "packages.sh: no package in target/packages; run: scripts/build-packages.sh" >&2; exit 1; }
 "$hub" lab --help >/dev/null 2>&1 ||
