@@ -36,7 +36,10 @@ pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    // Before there is a second thread.
+    // Both before there is a second thread.
+    if let Err(error) = hardening::forbid_new_privileges() {
+        tracing::warn!(%error, "programs that the agent runs may get rights that it has given back");
+    }
     match capabilities::give_back(&lane::unneeded(settings.collect.process_source)) {
         Ok(given) if given.is_empty() => {}
         Ok(given) => {
