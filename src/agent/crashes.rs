@@ -2,7 +2,7 @@
 //! the agent down after each start: pure. `crash_book.rs` keeps it.
 //!
 //! What crashed n times in a row waits until its last crash + pause(n); everything else runs at once. A success ends
-//! the row: a snapshot that was taken, a source or a link that has lived for a minute. What nothing can do without
+//! the row: a snapshot that was taken, a source, a link or the ear for devices that has lived for a minute. What nothing can do without
 //! (the core) is never held back; its row ends when the process has lived for a minute.
 
 use std::collections::BTreeMap;
@@ -17,6 +17,8 @@ use crate::sys::crash_file::Crash;
 
 /// What lived so long works.
 pub(super) const STABLE: Duration = Duration::from_secs(60);
+/// The name of the thread of [`Part::HotPlug`].
+pub(super) const HOTPLUG: &str = "hotplug";
 /// More parts than the agent has; beyond it the oldest crashes are forgotten.
 const PARTS: usize = 32;
 
@@ -27,6 +29,8 @@ pub(super) enum Part {
     Snapshot(EventName),
     /// The source of a lane.
     Source(Lane),
+    /// Who listens for devices that come and go; the snapshot of devices is taken without it, too.
+    HotPlug,
     /// Everything that a hub can bring about.
     Link,
     /// Anything else.
@@ -38,9 +42,9 @@ impl Part {
     fn of(name: &str) -> Self {
         match name {
             crash::LINK => return Self::Link,
-            // Threads that work for others.
+            HOTPLUG => return Self::HotPlug,
+            // A thread that works for another.
             "ebpf-load" => return Self::Source(Lane::Kernel),
-            "hotplug" => return Self::Snapshot(EventName::ConnectedHardware),
             _ => {}
         }
         let lane = Lane::ALL.into_iter().find(|lane| lane.as_str() == name).map(Self::Source);
@@ -52,7 +56,7 @@ impl Part {
     fn pause(&self, times: u32) -> Option<Duration> {
         let (first, longest) = match self {
             Self::Snapshot(_) => (60, 24 * 3600),
-            Self::Source(_) => (2, 300),
+            Self::Source(_) | Self::HotPlug => (2, 300),
             Self::Link => (1, 300),
             Self::Other(_) => return None,
         };
@@ -66,6 +70,7 @@ impl fmt::Display for Part {
         f.write_str(match self {
             Self::Snapshot(name) => name.as_str(),
             Self::Source(lane) => lane.as_str(),
+            Self::HotPlug => HOTPLUG,
             Self::Link => crash::LINK,
             Self::Other(name) => name,
         })
@@ -229,7 +234,17 @@ mod tests {
     fn a_thread_that_works_for_another_part_is_that_part() {
         let ledger = Ledger::new(["ebpf-load", "capture", "hotplug"].map(|name| crashed(name, 1, 0)).into(), now(0));
         let rows: Vec<_> = ledger.rows().map(|(crash, _)| (crash.part.as_str(), crash.times)).collect();
-        assert_eq!(rows, [("ConnectedHardware", 1), ("capture", 2)]);
+        assert_eq!(rows, [("capture", 2), ("hotplug", 1)]);
+    }
+
+    #[test]
+    fn a_snapshot_that_was_taken_says_nothing_of_who_listens_for_devices() {
+        let mut ledger = Ledger::new(vec![crashed("hotplug", 3, 0)], now(0));
+        let snapshot = Part::Snapshot(EventName::ConnectedHardware);
+        assert_eq!((wait(&ledger, &Part::HotPlug), wait(&ledger, &snapshot)), (8, 0));
+        assert!(!ledger.worked(&snapshot) && !ledger.is_empty());
+        ledger.up(&Part::HotPlug, now(0).mono);
+        assert!(ledger.review(now(0).mono.after(STABLE)) && ledger.is_empty());
     }
 
     #[test]

@@ -168,7 +168,7 @@ fn off(config: &AgentConfig) -> EventSet {
 /// Runs until it is cancelled.
 pub(super) async fn run(mut parts: SnapshotParts, stop: CancellationToken) {
     let mut rounds = Rounds::new(&parts.config.borrow_and_update(), parts.clock.now().mono);
-    let mut hotplug = HotPlug::new(parts.context.host.clone(), Arc::clone(&parts.clock));
+    let mut hotplug = HotPlug::new(parts.context.host.clone(), Arc::clone(&parts.clock), Arc::clone(&parts.crashes));
     parts.context.hotplug = Some(hotplug.recorder());
     let (context, config, crashes) = (parts.context.clone(), parts.config.clone(), Arc::clone(&parts.crashes));
     let mut collectors = Collectors::new(move |name| {
@@ -185,7 +185,8 @@ pub(super) async fn run(mut parts: SnapshotParts, stop: CancellationToken) {
     // Why those are not taken is said before the first round, which takes its time.
     pass(&parts, &mut collectors, rounds.held(parts.clock.now().mono), |_, _| {}).await;
     loop {
-        let wait = rounds.next().since(parts.clock.now().mono);
+        let next = hotplug.again().map_or(rounds.next(), |again| again.min(rounds.next()));
+        let wait = next.since(parts.clock.now().mono);
         let (names, told) = tokio::select! {
             () = stop.cancelled() => return,
             changed = parts.config.changed() => {
@@ -203,7 +204,8 @@ pub(super) async fn run(mut parts: SnapshotParts, stop: CancellationToken) {
             }
             () = sleep(wait) => (rounds.take(parts.clock.now().mono), None),
         };
-        if names.contains(EventName::ConnectedHardware) {
+        let listen = hotplug.again().is_some_and(|again| again <= parts.clock.now().mono);
+        if listen || names.contains(EventName::ConnectedHardware) {
             let off = off(&parts.config.borrow());
             let held = parts.held(EventName::ConnectedHardware).is_some();
             hotplug.want(!held && !off.contains(EventName::ConnectedHardware));

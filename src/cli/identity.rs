@@ -3,23 +3,31 @@
 use std::io;
 use std::path::PathBuf;
 
+use rustix::process::geteuid;
 use thiserror::Error;
 
 use crate::hub::connstr::ConnectionString;
-use crate::settings::{Identity, Settings};
+use crate::settings::Identity;
 use crate::sys::files::SecretError;
+use crate::sys::host::Host;
 
 use super::exit::CommandError;
+use super::users;
 
 /// Why it is not known who we are; never the secret.
 #[derive(Debug, Error)]
 pub(super) enum NoIdentity {
     /// The file is not there.
     #[error(
-        "{} does not exist; put the module's connection string there (hub, device, module azureiotsecurity): \
-         install -m 600 /dev/stdin {}", .0.display(), .0.display()
+        "{} does not exist; put the module's connection string there (hub, device, module azureiotsecurity): {put}",
+        file.display()
     )]
-    Absent(PathBuf),
+    Absent {
+        /// Where it should be.
+        file: PathBuf,
+        /// The command that puts it there.
+        put: String,
+    },
     /// It is there, and wrong.
     #[error("{0}")]
     Wrong(String),
@@ -35,16 +43,40 @@ impl From<NoIdentity> for CommandError {
 ///
 /// # Errors
 /// With the file and the command that mends it.
-pub(super) fn read(settings: &Settings) -> Result<ConnectionString, NoIdentity> {
-    let place = match &settings.identity {
+pub(super) fn read(identity: &Identity) -> Result<ConnectionString, NoIdentity> {
+    let place = match identity {
         Identity::ConnectionString(_) => "identity.connection_string".to_owned(),
         Identity::ConnectionStringFile(path) | Identity::Credential(path) => path.display().to_string(),
     };
-    let secret = settings.identity.secret().map_err(|error| match error {
+    let secret = identity.secret().map_err(|error| unread(error, geteuid().as_raw()))?;
+    ConnectionString::parse(&secret).map_err(|error| NoIdentity::Wrong(format!("{place}: {error}")))
+}
+
+/// Why this user could not read the file.
+fn unread(error: SecretError, user: u32) -> NoIdentity {
+    match error {
         SecretError::Unreadable { path, source } if source.kind() == io::ErrorKind::NotFound => {
-            NoIdentity::Absent(path)
+            let put = users::put_command(&Host::system(), user, &path);
+            NoIdentity::Absent { file: path, put }
+        }
+        SecretError::Unreadable { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+            let file = path.display();
+            NoIdentity::Wrong(format!("{file} cannot be read by uid {user}; run as root: chown {user} {file}"))
         }
         other => NoIdentity::Wrong(other.to_string()),
-    })?;
-    ConnectionString::parse(&secret).map_err(|error| NoIdentity::Wrong(format!("{place}: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_roots_is_told_with_the_command_that_gives_it() {
+        let unreadable = |kind: io::ErrorKind| SecretError::Unreadable { path: "/x".into(), source: kind.into() };
+        let denied = unread(unreadable(io::ErrorKind::PermissionDenied), 997).to_string();
+        assert_eq!(denied, "/x cannot be read by uid 997; run as root: chown 997 /x");
+        let absent = unread(unreadable(io::ErrorKind::NotFound), 0).to_string();
+        assert!(absent.starts_with("/x does not exist; put ") && absent.ends_with("): install -m 600 /dev/stdin /x"));
+    }
 }

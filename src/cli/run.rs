@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::{Agent, AgentError, AgentOptions, CoreStatus, Handle, diagnostics};
 use crate::collect::lane;
 use crate::control::{self, Request, Server};
+use crate::hub::connstr::ConnectionString;
 use crate::hub::tls;
 use crate::model::payload::DiagnosticSeverity;
 use crate::settings::{LogLevel, Settings, Storage, load};
@@ -19,7 +20,7 @@ use crate::sys::{files, hardening, notify};
 
 use super::args::Global;
 use super::exit::{self, CommandError};
-use super::{identity, log, signals, waiting};
+use super::{log, signals, waiting};
 
 /// Runs the agent until SIGTERM or SIGINT.
 pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
@@ -35,7 +36,10 @@ pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    // Before there is a second thread.
+    // Both before there is a second thread.
+    if let Err(error) = hardening::forbid_new_privileges() {
+        tracing::warn!(%error, "programs that the agent runs may get rights that it has given back");
+    }
     match capabilities::give_back(&lane::unneeded(settings.collect.process_source)) {
         Ok(given) if given.is_empty() => {}
         Ok(given) => {
@@ -49,15 +53,15 @@ pub(super) fn run(global: &Global) -> anyhow::Result<u8> {
     let last = runtime.block_on(async {
         let signal = signals::stop_signal();
         tokio::pin!(signal);
-        tokio::select! {
-            come = waiting::for_credentials(&settings, clock()) => come?,
+        let identity = tokio::select! {
+            identity = waiting::for_credentials(&settings, clock()) => identity?,
             name = &mut signal => {
                 tracing::info!(signal = name, "stopping");
                 notify::stopping();
                 return Ok(None);
             }
-        }
-        let (agent, handle) = build(settings.clone(), source)?;
+        };
+        let (agent, handle) = build(settings.clone(), identity, source)?;
         let server = bind(&settings.storage)?;
         let answers = handle.clone();
         let control = control::serve(server, move |request| answer(answers.clone(), request));
@@ -108,8 +112,11 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 /// Builds the agent from settings; exit code 78 for what the user has to mend.
-pub(super) fn build(settings: Settings, diagnostics: Option<diagnostics::Source>) -> anyhow::Result<(Agent, Handle)> {
-    let identity = identity::read(&settings).map_err(CommandError::from)?;
+pub(super) fn build(
+    settings: Settings,
+    identity: ConnectionString,
+    diagnostics: Option<diagnostics::Source>,
+) -> anyhow::Result<(Agent, Handle)> {
     let tls = tls::client_config(settings.hub.ca_file.as_deref())
         .map_err(|error| CommandError::configuration(error.to_string()))?;
     let options = AgentOptions { settings, identity, tls, host: Host::system(), clock: clock(), diagnostics };

@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use crate::model::secret::Secret;
 use crate::settings::{Identity, Storage};
 use crate::sys::files::SecretError;
 use crate::sys::host::Host;
+use crate::sys::{group, passwd};
 
 /// As much of `/etc/passwd` as is read.
 const PASSWD_LIMIT: usize = 1 << 20;
@@ -47,9 +49,27 @@ impl Users {
     }
 }
 
+/// The command by which root puts a secret there that this user can read.
+pub(super) fn put_command(host: &Host, user: u32, file: &Path) -> String {
+    format!("install -m 600 {}/dev/stdin {}", owner(host, user), file.display())
+}
+
+/// What `install` must be told so that the file is this user's; nothing if that is root.
+fn owner(host: &Host, user: u32) -> String {
+    if user == 0 {
+        return String::new();
+    }
+    let (accounts, groups) = (passwd::read(host).unwrap_or_default(), group::read(host).unwrap_or_default());
+    let Some(account) = passwd::accounts(&accounts).flatten().find(|account| account.uid == user) else {
+        return format!("-o {user} ");
+    };
+    let group = group::groups(&groups).find(|group| group.gid == account.gid);
+    let group = group.map_or_else(|| account.gid.to_string(), |group| group.name.to_owned());
+    format!("-o {} -g {group} ", account.name)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::time::Duration;
 
     use super::*;
@@ -77,5 +97,15 @@ mod tests {
         let ours = tempfile::tempdir().unwrap();
         let us = rustix::process::geteuid().as_raw();
         assert_eq!(find("", ours.path()), Some(us));
+    }
+
+    #[test]
+    fn a_secret_is_put_there_for_the_user_who_reads_it() {
+        let passwd = "root:x:0:0::/:/bin/sh\ntwinward:x:997:996::/:/bin/false\npi:x:1000:7::/home/pi:/bin/sh\n";
+        let machine = fixture::made(&[("etc/passwd", passwd), ("etc/group", "root:x:0:\ntwinward:x:996:\n")]);
+        let options = |user| owner(&machine.host, user);
+        assert_eq!([0, 997, 1000, 5].map(options), ["", "-o twinward -g twinward ", "-o pi -g 7 ", "-o 5 "]);
+        let command = put_command(&machine.host, 997, Path::new("/x"));
+        assert_eq!(command, "install -m 600 -o twinward -g twinward /dev/stdin /x");
     }
 }

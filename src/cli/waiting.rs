@@ -4,9 +4,10 @@
 //! the log, READY, a line of status and signs of life for systemd, and an answer for `twinward status`. Nothing is
 //! collected, so the balance begins with the start that follows.
 //!
-//! A file that has come may still be on its way: a program that copies it makes it first, and gives it content and
-//! owner then. So a wrong one has a minute to become right; only then the agent ends, as it does when it finds a wrong
-//! one at its start.
+//! A file that has come may still be on its way: `install` makes it first, empty and root's, and gives it content and
+//! owner when these are there, which may be long after if they are pasted by hand. So nothing ends the wait but a right
+//! one: what is wrong with it is said whenever that changes, and a service that says it is better than a dead one. Only
+//! one that is wrong at the start ends the agent.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::control::{self, Request};
+use crate::hub::connstr::ConnectionString;
 use crate::hub::tls;
 use crate::model::time::Now;
 use crate::settings::Settings;
@@ -28,44 +30,53 @@ use super::run;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(2);
-/// How long a file that has come may be wrong in the same way.
-const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Returns at once if the secret is there, right or wrong; else when it has come.
+/// Who we are: at once if the secret is there, right or wrong; else when a right one has come.
 ///
 /// # Errors
-/// Exit code 78 for a file that stays wrong, or for a CA file that is; else what [`run::bind`] says.
-pub(super) async fn for_credentials(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
-    let Err(NoIdentity::Absent(file)) = identity::read(settings) else { return Ok(()) };
+/// Exit code 78 for a secret that is wrong at the start, or a CA file that is; else what [`run::bind`] says.
+pub(super) async fn for_credentials(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<ConnectionString> {
+    let file = match identity::read(&settings.identity) {
+        Err(NoIdentity::Absent { file, .. }) => file,
+        known => return Ok(known.map_err(CommandError::from)?),
+    };
     // What else is wrong is told now, not when the file has come.
     tls::client_config(settings.hub.ca_file.as_deref())
         .map_err(|error| CommandError::configuration(error.to_string()))?;
     let server = run::bind(&settings.storage)?;
     let shown = Arc::new(Shown { file, started: clock.now(), clock, why: Mutex::default() });
     notify::ready();
+    let pause = notify::watchdog_interval().map_or(PAUSE, |interval| PAUSE.min(interval / 3));
     let answers = Arc::clone(&shown);
     tokio::select! {
-        come = look(settings, &shown) => Ok(come?),
+        identity = look(|| identity::read(&settings.identity), &shown, pause) => Ok(identity),
         () = control::serve(server, move |request| std::future::ready(answers.answer(request))) => {
             anyhow::bail!("the control socket ended")
         }
     }
 }
 
-async fn look(settings: &Settings, shown: &Shown) -> Result<(), CommandError> {
-    let pause = notify::watchdog_interval().map_or(PAUSE, |interval| PAUSE.min(interval / 3));
-    let mut looks = Looks::default();
-    while let Err(error) = identity::read(settings) {
-        match looks.take(&error, pause) {
-            Next::Say => shown.say(&error),
-            Next::Nothing => {}
-            Next::End => return Err(error.into()),
+/// Looks until it is right.
+async fn look(
+    mut read: impl FnMut() -> Result<ConnectionString, NoIdentity>,
+    shown: &Shown,
+    pause: Duration,
+) -> ConnectionString {
+    loop {
+        match read() {
+            Ok(identity) => {
+                tracing::info!(file = %shown.file.display(), "the credentials have come");
+                return identity;
+            }
+            Err(error) if shown.note(&error) => {
+                tracing::warn!("waiting for credentials, nothing is collected: {error}");
+                notify::status(&format!("waiting for credentials: {error}"));
+            }
+            Err(_) => {}
         }
         notify::watchdog();
         sleep(pause).await;
     }
-    tracing::info!(file = %shown.file.display(), "the credentials have come");
-    Ok(())
 }
 
 /// What `twinward status` is answered.
@@ -77,11 +88,13 @@ struct Shown {
 }
 
 impl Shown {
-    fn say(&self, error: &NoIdentity) {
+    /// Whether that is news.
+    fn note(&self, error: &NoIdentity) -> bool {
         let why = error.to_string();
-        tracing::warn!("waiting for credentials, nothing is collected: {why}");
-        notify::status(&format!("waiting for credentials: {why}"));
-        *self.why.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        let mut said = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = *said != why;
+        *said = why;
+        news
     }
 
     fn answer(&self, request: Request) -> Value {
@@ -103,71 +116,101 @@ impl Shown {
     }
 }
 
-/// What the looks so far have seen.
-#[derive(Debug, Default)]
-struct Looks {
-    said: String,
-    /// How long the file has been wrong in the way that was said.
-    wrong: Duration,
-}
-
-/// What follows from a look.
-#[derive(Debug, PartialEq, Eq)]
-enum Next {
-    /// It is new.
-    Say,
-    /// It was said.
-    Nothing,
-    /// It stays wrong.
-    End,
-}
-
-impl Looks {
-    /// Takes a look, `pause` after the one before.
-    fn take(&mut self, error: &NoIdentity, pause: Duration) -> Next {
-        let text = error.to_string();
-        if text != self.said {
-            *self = Self { said: text, wrong: Duration::ZERO };
-            return Next::Say;
-        }
-        if let NoIdentity::Wrong(_) = error {
-            self.wrong += pause;
-        }
-        if self.wrong >= PATIENCE { Next::End } else { Next::Nothing }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::chown;
+    use std::path::Path;
+
     use super::*;
+    use crate::settings::Identity;
+    use crate::sys::clock::ManualClock;
+    use crate::sys::files::write_atomic;
 
-    fn wrong(text: &str) -> NoIdentity {
-        NoIdentity::Wrong(text.to_owned())
-    }
+    const STRING: &str = "HostName=h.net;DeviceId=d;ModuleId=m;SharedAccessKey=AAAA\n";
+    /// At two seconds each, more than half an hour.
+    const MANY: usize = 1000;
 
-    #[test]
-    fn an_absent_file_is_said_once_and_waited_for_without_end() {
-        let mut looks = Looks::default();
-        let absent = NoIdentity::Absent("/x".into());
-        assert_eq!(looks.take(&absent, PAUSE), Next::Say);
-        assert!((0..10_000).all(|_| looks.take(&absent, PAUSE) == Next::Nothing));
-    }
-
-    #[test]
-    fn a_wrong_file_has_a_minute_from_its_last_change() {
-        let mut looks = Looks::default();
-        let until_end = |looks: &mut Looks, text: &str| {
-            assert_eq!(looks.take(&wrong(text), PAUSE), Next::Say);
-            (1..1000).find(|_| looks.take(&wrong(text), PAUSE) == Next::End).unwrap()
+    /// Looks at a file [`MANY`] times after each step, then takes the next. What was said, in its order; the last step
+    /// must make the file right.
+    async fn said(file: &Path, steps: &[&dyn Fn()]) -> Vec<String> {
+        let clock = Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap()));
+        let shown = Shown { file: file.to_owned(), started: clock.now(), clock, why: Mutex::default() };
+        let identity = Identity::ConnectionStringFile(file.to_owned());
+        let (mut looks, mut said) = (0, Vec::new());
+        let read = || {
+            if looks > 0 && looks % MANY == 0 {
+                steps[looks / MANY - 1]();
+            }
+            looks += 1;
+            identity::read(&identity).inspect_err(|error| {
+                let text = error.to_string();
+                if said.last() != Some(&text) {
+                    said.push(text);
+                }
+            })
         };
-        looks.take(&wrong("empty"), PAUSE);
-        assert_eq!(until_end(&mut looks, "mode 0644") * PAUSE.as_secs(), 60);
-        let mut looks = Looks::default();
-        for text in ["empty", "half"] {
-            assert_eq!(looks.take(&wrong(text), PAUSE), Next::Say);
-            assert!((1..30).all(|_| looks.take(&wrong(text), PAUSE) == Next::Nothing));
-        }
-        assert_eq!(looks.take(&NoIdentity::Absent("/x".into()), PAUSE), Next::Say);
-        assert_eq!(until_end(&mut looks, "half"), 30);
+        assert_eq!(look(read, &shown, Duration::ZERO).await.device_id, "d");
+        assert_eq!(looks, steps.len() * MANY + 1);
+        said
+    }
+
+    fn only(text: &str, words: &str) {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_made_empty_and_filled_long_after_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        let put = |text: &'static str| {
+            let file = file.clone();
+            move || write_atomic(&file, text.as_bytes(), 0o600).unwrap()
+        };
+        let said = said(&file, &[&put(""), &put(" \n"), &put(STRING)]).await;
+        // Blanks are no news.
+        assert_eq!(said.len(), 2, "{said:?}");
+        only(&said[0], "does not exist; put ");
+        only(&said[1], "the connection string is empty");
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_said_whenever_it_changes_until_it_is_mended() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        let put = |text: &'static str| {
+            let file = file.clone();
+            move || write_atomic(&file, text.as_bytes(), 0o600).unwrap()
+        };
+        let gone = || fs::remove_file(&file).unwrap();
+        let cut = "HostName=h.net;DeviceId=d";
+        let said = said(&file, &[&put(cut), &put("AAAA"), &gone, &put(cut), &put(STRING)]).await;
+        let words = ["does not exist", "lacks ModuleId", "part 1 of", "does not exist", "lacks ModuleId"];
+        assert_eq!(said.len(), words.len(), "{said:?}");
+        said.iter().zip(words).for_each(|(said, words)| only(said, words));
+    }
+
+    #[tokio::test]
+    #[ignore = "needs root; run by CI"]
+    async fn a_file_that_is_somebody_elses_is_waited_for_until_it_is_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        let put = || {
+            write_atomic(&file, STRING.as_bytes(), 0o600).unwrap();
+            chown(&file, Some(998), Some(998)).unwrap();
+        };
+        let said = said(&file, &[&put, &|| chown(&file, Some(0), Some(0)).unwrap()]).await;
+        assert_eq!(said.len(), 2, "{said:?}");
+        only(&said[1], "belongs to uid 998: it must belong to root or to uid 0; run: chown 0 ");
+    }
+
+    #[test]
+    fn the_same_is_noted_once() {
+        let clock = Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap()));
+        let shown = Shown { file: "/x".into(), started: clock.now(), clock, why: Mutex::default() };
+        let wrong = |text: &str| NoIdentity::Wrong(text.to_owned());
+        let news = ["a", "a", "b", "b", "a"].map(|text| shown.note(&wrong(text)));
+        assert_eq!(news, [true, false, true, false, true]);
+        assert_eq!(shown.answer(Request::Status)["waiting"]["why"], "a");
     }
 }

@@ -123,8 +123,9 @@ impl Privileges {
     }
 }
 
-/// Gives capabilities back for good: this thread, and all that it starts, can never have them again. To be called before
-/// there are other threads, which would keep theirs. Returns those that it had.
+/// Gives capabilities back for good: this thread, and all that it starts, can never have them again. That needs
+/// [`forbid_new_privileges`](super::hardening::forbid_new_privileges) before: a program that root starts would have all
+/// of them anew. To be called before there are other threads, which would keep theirs. Returns those that it had.
 ///
 /// # Errors
 /// The kernel does not let it; then all are as before.
@@ -150,7 +151,7 @@ pub fn effective(status: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fixture;
+    use crate::sys::{fixture, hardening};
 
     #[test]
     fn the_mask_is_read() {
@@ -191,5 +192,27 @@ mod tests {
         .join()
         .unwrap();
         assert_eq!(capabilities(None).unwrap().permitted, before.permitted);
+    }
+
+    #[test]
+    #[ignore = "needs root; run by CI"]
+    fn a_program_that_root_starts_does_not_get_back_what_was_given_back() {
+        let permitted = || {
+            #[expect(clippy::disallowed_methods, reason = "what a program has is what it says of itself")]
+            let output = std::process::Command::new("cat").arg("/proc/self/status").output().unwrap();
+            effective(&String::from_utf8(output.stdout).unwrap()).unwrap()
+        };
+        let raw = 1_u64 << Capability::NetRaw.number();
+        let ours = capabilities(None).unwrap().permitted.bits();
+        assert_ne!(ours & raw, 0, "this test needs the capability");
+        let children = std::thread::spawn(move || {
+            give_back(&[Capability::NetRaw]).unwrap();
+            let before = permitted();
+            hardening::forbid_new_privileges().unwrap();
+            (before, permitted())
+        });
+        let (before, after) = children.join().unwrap();
+        assert_ne!(before & raw, 0, "else the kernel needs no telling");
+        assert_eq!(after, ours & !raw);
     }
 }

@@ -151,6 +151,32 @@ async fn a_source_that_panicked_is_opened_again_after_its_pause() {
 }
 
 #[tokio::test]
+async fn a_device_that_makes_its_notice_panic_does_not_take_the_agent_down_for_ever() {
+    let mut hub = Hub::start().await;
+    let mut agent = prepared(&mut hub).await;
+    hub.patch_desired(keys([("eventPriorityConnectedHardware", json!("High"))])).unwrap();
+    let line = json!({"part": "hotplug", "times": 9, "last": Timestamp::now(), "message": "m", "place": "p"});
+    agent.place().write("run/crashes", &format!("{line}\n"), 0o600);
+    agent.start_again_with(&[("LAB_CRASH", "hotplug")]);
+    agent.linked().await;
+    // The snapshot is taken without it, says so, and that is no reason to forget it.
+    let taken = |status: &Value| {
+        let found = collector(status, "ConnectedHardware")?;
+        (found["state"] != "off").then(|| format!("{found}"))
+    };
+    let found = agent.status("ConnectedHardware is taken", taken).await;
+    assert!(found.contains("degraded") && found.contains("it crashed 9 times, last at 20"), "{found}");
+    agent.books_agree_after_crashes(&mut hub).await;
+    agent.stop().await;
+    assert_eq!(written(&agent)[0]["times"], 9);
+    two_days_later(&agent);
+    agent.start_again_with(&[("LAB_CRASH", "hotplug")]);
+    crashed(&mut agent).await;
+    let lines = written(&agent);
+    assert_eq!((lines.len(), &lines[1]["part"]), (2, &json!("hotplug")), "{lines:?}");
+}
+
+#[tokio::test]
 async fn a_link_that_panics_is_held_back_and_what_is_collected_meanwhile_is_delivered() {
     let mut hub = Hub::start().await;
     let mut agent = prepared(&mut hub).await;

@@ -24,7 +24,8 @@ async fn it_waits_says_what_for_and_signs_in_when_the_file_has_come() {
     told.until(1, "READY=1").await;
     let status = agent.status("that it waits", |status| status.get("waiting").cloned()).await;
     assert_eq!(status["file"], file);
-    assert!(status["why"].as_str().unwrap().contains("install -m 600 /dev/stdin"), "{status}");
+    let why = status["why"].as_str().unwrap();
+    assert!(why.contains(": install -m 600 ") && why.ends_with(&format!("/dev/stdin {file}")), "{status}");
     // Several looks later it still waits, is fed, and has said it once.
     told.until(3, "WATCHDOG=1").await;
     let said = agent.lines("waiting for credentials");

@@ -1,24 +1,33 @@
-//! Keeps a thread that listens to the kernel's notices about devices, while ConnectedHardware is on.
+//! Keeps a thread that listens to the kernel's notices about devices, while ConnectedHardware is on. If it made an
+//! earlier run crash it is held back for a while, and the snapshots go on without it.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::collect::hardware::{Recorder, Watch, WatchStop};
+use crate::model::time::Mono;
 use crate::sys::clock::Clock;
+use crate::sys::crash;
 use crate::sys::host::Host;
+
+use super::super::crash_book::CrashBook;
+use super::super::crashes::{HOTPLUG, Part};
 
 /// The thread, if one is wanted, and what it writes.
 pub(super) struct HotPlug {
     recorder: Arc<Recorder>,
     host: Host,
     clock: Arc<dyn Clock>,
+    crashes: Arc<CrashBook>,
     running: Option<(WatchStop, JoinHandle<()>)>,
+    /// It is wanted, and held back until then.
+    held: Option<Mono>,
 }
 
 impl HotPlug {
     /// Nobody listens yet.
-    pub(super) fn new(host: Host, clock: Arc<dyn Clock>) -> Self {
-        Self { recorder: Arc::default(), host, clock, running: None }
+    pub(super) fn new(host: Host, clock: Arc<dyn Clock>, crashes: Arc<CrashBook>) -> Self {
+        Self { recorder: Arc::default(), host, clock, crashes, running: None, held: None }
     }
 
     /// What came and went.
@@ -33,34 +42,52 @@ impl HotPlug {
             self.stop();
         } else if self.running.is_none() || ended {
             self.running = None;
+            if let Some(held) = self.crashes.held(&Part::HotPlug, self.clock.now().mono) {
+                self.held = Some(held.until);
+                self.recorder.nobody_listens(held.why);
+                return;
+            }
+            let missed = self.held.take().is_some() || ended;
             // The kernel tells of the machine that it runs on, not of another one's files.
-            let started = if self.host.is_live() { self.start(ended) } else { Ok(()) };
+            let started = if self.host.is_live() { self.start(missed) } else { Ok(()) };
             if let Err(error) = started {
                 self.recorder.nobody_listens(error.to_string());
             }
         }
     }
 
-    fn start(&mut self, again: bool) -> std::io::Result<()> {
+    /// When [`HotPlug::want`] is to be asked again, if it is held back.
+    pub(super) fn again(&self) -> Option<Mono> {
+        self.held
+    }
+
+    /// `missed`: there were times in which nobody listened.
+    fn start(&mut self, missed: bool) -> std::io::Result<()> {
         let writer = self.recorder.begin();
-        if again {
+        if missed {
             writer.lost();
         }
         let mut watch = Watch::open()?;
         let stop = watch.stop();
         let (host, clock) = (self.host.clone(), Arc::clone(&self.clock));
-        let thread = std::thread::Builder::new().name("hotplug".into()).spawn(move || {
+        let crashes = Arc::clone(&self.crashes);
+        let thread = std::thread::Builder::new().name(HOTPLUG.into()).spawn(move || {
+            crash::if_asked();
             if let Err(error) = watch.follow(&host, clock.as_ref(), &writer) {
                 tracing::warn!(%error, "the kernel's notices about devices cannot be read");
+                crashes.down(&Part::HotPlug);
             }
         })?;
+        self.crashes.up(&Part::HotPlug, self.clock.now().mono);
         self.running = Some((stop, thread));
         Ok(())
     }
 
     fn stop(&mut self) {
+        self.held = None;
         if let Some((stop, _)) = self.running.take() {
             stop.stop();
+            self.crashes.down(&Part::HotPlug);
             self.recorder.forget();
         }
     }
@@ -74,11 +101,38 @@ impl Drop for HotPlug {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::sys::clock::ManualClock;
+    use crate::sys::crash_file::{self, Crash};
 
     fn at(host: Host) -> HotPlug {
-        HotPlug::new(host, Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap())))
+        HotPlug::new(host, clock(), Arc::default())
+    }
+
+    fn clock() -> Arc<ManualClock> {
+        Arc::new(ManualClock::new("2026-11-22T09:30:00Z".parse().unwrap()))
+    }
+
+    #[test]
+    fn one_that_crashed_is_held_back_and_then_listens_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, clock) = (crash_file::path(dir.path()), clock());
+        for _ in 0..3 {
+            crash_file::append(&file, &Crash::new(HOTPLUG, clock.now().wall.utc, "m", "p")).unwrap();
+        }
+        let crashes = Arc::new(CrashBook::open(file, clock.now()));
+        let mut hotplug = HotPlug::new(Host::system(), Arc::clone(&clock) as _, crashes);
+        hotplug.want(true);
+        let pause = hotplug.again().unwrap().since(clock.now().mono).as_secs();
+        assert!(pause == 8 && hotplug.running.is_none());
+        hotplug.want(false);
+        assert_eq!(hotplug.again(), None);
+        hotplug.want(true);
+        clock.advance(Duration::from_secs(8));
+        hotplug.want(true);
+        assert!(hotplug.running.is_some() && hotplug.again().is_none());
     }
 
     #[test]

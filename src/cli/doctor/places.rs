@@ -13,8 +13,9 @@ use crate::hub::connstr::ConnectionString;
 use crate::model::secret::Secret;
 use crate::settings::{Identity, Settings, Storage, load};
 use crate::sys::files::SecretError;
+use crate::sys::host::Host;
 
-use super::super::users::Users;
+use super::super::users::{self, Users};
 use super::finding::{Check, Finding};
 
 /// The module id that the published service looks for.
@@ -69,7 +70,8 @@ fn secret_fault(path: &Path, error: &SecretError, users: Users) -> Finding {
         SecretError::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => (
             format!("{file} does not exist"),
             format!(
-                "put the connection string of the device's module {MODULE} there: install -m 600 /dev/stdin {file}"
+                "put the connection string of the device's module {MODULE} there: {}",
+                users::put_command(&Host::system(), users.agent.unwrap_or(users.us), path)
             ),
         ),
         SecretError::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => (

@@ -29,7 +29,7 @@ use crate::settings::{load, twin_keys::OBJECT};
 use crate::sys::{crash, files, hardening};
 
 use super::args::Global;
-use super::{exit, log, run, signals};
+use super::{exit, identity, log, run, signals};
 use prompt::Order;
 use screen::Screen;
 
@@ -85,7 +85,8 @@ async fn session(args: &TryArgs, directory: &Directory, screen: &Screen) -> anyh
 
     let settings = load::load(&config, std::iter::empty())?;
     crash::install(settings.storage.runtime(), run::clock());
-    let (agent, handle) = run::build(settings, None)?;
+    let identity = identity::read(&settings.identity)?;
+    let (agent, handle) = run::build(settings, identity, None)?;
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(examples(stop.clone()));
