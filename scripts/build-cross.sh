@@ -5,7 +5,6 @@
 #
 #   amd64 arm64 armhf                      for glibc 2.28 or newer, whatever is here
 #   x86_64-musl aarch64-musl armv6-musl    static, for systems without glibc or with a very old one
-#   riscv64-musl                           the same; nobody has run it
 #
 # armhf and armv6-musl are built for ARMv6 with VFPv2: they run on every 32-bit Raspberry Pi OS, and on Debian's ARMv7.
 # The programs are CARGO_TARGET_DIR/TRIPLE/release/twinward, by default below target/cross; their names are the only
@@ -61,7 +60,6 @@ triple_of() {
     x86_64-musl) echo x86_64-unknown-linux-musl ;;
     aarch64-musl) echo aarch64-unknown-linux-musl ;;
     armv6-musl) echo arm-unknown-linux-musleabihf ;;
-    riscv64-musl) echo riscv64gc-unknown-linux-musl ;;
     *) echo "build-cross.sh: no target $1; --help names them" >&2; return 2 ;;
   esac
 }
@@ -105,7 +103,7 @@ choose_toolchain() {
   fi
 }
 
-usage() { sed -n '2,23s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,22s/^# \{0,1\}//p' "$0"; }
 
 device='' tools=''
 case ${1:-} in

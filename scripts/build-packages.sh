@@ -1,15 +1,13 @@
 #!/usr/bin/env bash
 # Builds the packages: for each target the program (scripts/build-cross.sh), the package, its symbols, and what it is
 # made of. The same commit and compiler give the same bytes, in any directory (scripts/acceptance/reproducible.sh).
-# usage: build-packages.sh [TARGET...]        (default: all but riscv64-musl)
+# usage: build-packages.sh [TARGET...]        (default: all)
 #
 #   amd64 arm64 armhf                       twinward_VERSION_ARCH.deb, twinward-dbgsym_VERSION_ARCH.deb
 #   x86_64-musl aarch64-musl armv6-musl     twinward-VERSION-TARGET.tar.xz: static program, units, manual, INSTALL
-#   riscv64-musl                            the same; nobody has run it
 #
-# They are put into target/packages, each but the symbols with NAME.cdx.json beside it: the crates that are linked in, in the form of
-# CycloneDX, as read back from the program. SHA256SUMS has the sums of all that is there.
-# It fails if a program or a package is larger than packaging/sizes allows.
+# They are put into target/packages, each but the symbols with NAME.cdx.json beside it: the crates that are linked in, in
+# the form of CycloneDX, as read back from the program. SHA256SUMS has the sums of all that is there. It fails if a program or a package is larger than packaging/sizes allows.
 # What is missing is installed, for which it must run as root; see scripts/build-cross.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,7 +19,7 @@ readonly TOOLS=$PWD/target/cross-tools OUT=$PWD/target/packages
 export CARGO_TERM_COLOR=never
 
 case ${1:-} in
-  -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit ;;
+  -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit ;;
 esac
 (($#)) || set -- amd64 arm64 armhf x86_64-musl aarch64-musl armv6-musl
 
