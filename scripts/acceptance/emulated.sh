@@ -8,7 +8,7 @@
 #
 # Environment: HUB is the program that has the hub (feature lab); default target/release/twinward. PACKAGES is where
 # packages and tarball are; default target/packages. TRY has a program for each target with the feature lab, as
-# TRY/TARGET/twinward; if it is there, `twinward try` is run too.
+# TRY/TARGET/twinward (scripts/build-cross.sh makes them, without --device); if it is there, `twinward try` is run too.
 # What is missing is installed. The emulator is registered with the kernel for the time of the run.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
