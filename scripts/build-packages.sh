@@ -7,7 +7,8 @@
 #   x86_64-musl aarch64-musl armv6-musl     twinward-VERSION-TARGET.tar.xz: static program, units, manual, INSTALL
 #
 # They are put into target/packages, each but the symbols with NAME.cdx.json beside it: the crates that are linked in, in
-# the form of CycloneDX, as read back from the program. SHA256SUMS has the sums of all that is there. It fails if a program or a package is larger than packaging/sizes allows.
+# the form of CycloneDX, as read back from the program. SHA256SUMS has the sums of all that is there. It fails if a program
+# or a package is larger than packaging/sizes allows.
 # What is missing is installed, for which it must run as root; see scripts/build-cross.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,7 +20,7 @@ readonly TOOLS=$PWD/target/cross-tools OUT=$PWD/target/packages
 export CARGO_TERM_COLOR=never
 
 case ${1:-} in
-  -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit ;;
+  -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit ;;
 esac
 (($#)) || set -- amd64 arm64 armhf x86_64-musl aarch64-musl armv6-musl
 
@@ -39,9 +40,11 @@ tools() {
   local cargo
   cargo=$(scripts/build-cross.sh --tools)
   [[ -x $TOOLS/bin/cargo-deb ]] ||
-    CARGO_TARGET_DIR=$PWD/target/tools "$cargo" install --quiet --locked --root "$TOOLS" cargo-deb --version "$CARGO_DEB"
+    CARGO_TARGET_DIR=$PWD/target/tools \
+      "$cargo" install --quiet --locked --root "$TOOLS" cargo-deb --version "$CARGO_DEB"
   [[ -x $TOOLS/bin/auditable2cdx ]] ||
-    CARGO_TARGET_DIR=$PWD/target/tools "$cargo" install --quiet --locked --root "$TOOLS" auditable2cdx --version "$TO_CDX"
+    CARGO_TARGET_DIR=$PWD/target/tools \
+      "$cargo" install --quiet --locked --root "$TOOLS" auditable2cdx --version "$TO_CDX"
   # The one objcopy that knows all processors. The list of crates is to stay in the program.
   mkdir -p "$TOOLS/all"
   printf '#!/bin/sh\nexec llvm-objcopy --keep-section=.dep-v0 "$@"\n' >"$TOOLS/all/objcopy"
