@@ -103,6 +103,28 @@ choose_toolchain() {
   fi
 }
 
+# Writes the rustc that cargo calls: the real one, told to write the same names for the same sources wherever they lie. As
+# flags of cargo they would change the names of all symbols, and so the order of the code. It prints where it is.
+same_names() {
+  local rustc home=${CARGO_HOME:-$HOME/.cargo}
+  rustc=$(command -v "$RUSTC")
+  mkdir -p "$CARGO_TARGET_DIR"
+  {
+    echo '#!/usr/bin/env bash'
+    printf 'names=(%q %q %q)\n' "--remap-path-prefix=$PWD=/twinward" "--remap-path-prefix=$home=/cargo" \
+      "--remap-path-prefix=$("$rustc" --print sysroot)=/rust"
+    # A panic names crate and file. The last that fits counts.
+    # shellcheck disable=SC2016 # for the script that is written
+    printf 'for registry in %q/registry/src/*; do names+=("--remap-path-prefix=$registry/="); done\n' "$home"
+    printf 'exec %q "$@" "${names[@]}"\n' "$rustc"
+  } >"$CARGO_TARGET_DIR/rustc.new"
+  chmod 755 "$CARGO_TARGET_DIR/rustc.new"
+  # Cargo looks at its time: the same one stays.
+  if cmp -s "$CARGO_TARGET_DIR/rustc.new" "$CARGO_TARGET_DIR/rustc"; then rm "$CARGO_TARGET_DIR/rustc.new"
+  else mv "$CARGO_TARGET_DIR/rustc.new" "$CARGO_TARGET_DIR/rustc"; fi
+  echo "$CARGO_TARGET_DIR/rustc"
+}
+
 usage() { sed -n '2,22s/^# \{0,1\}//p' "$0"; }
 
 device='' tools=''
@@ -132,19 +154,20 @@ if [[ $tools ]]; then
   exit
 fi
 export PATH=$TOOLS/bin:$PATH
+RUSTC=$(same_names)
+# The same for C; for the rest of its flags see .cargo/config.toml.
+CFLAGS="$(sed -n 's/^CFLAGS = "\(.*\)"/\1/p' .cargo/config.toml) '-ffile-prefix-map=$PWD=/twinward'"
+CFLAGS+=" '-ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo'"
+export RUSTC CFLAGS CC_SHELL_ESCAPED_FLAGS=1
 for target in "$@"; do
   triple=$(triple_of "$target")
-  # A panic names the crate and the file, and no path of this machine.
-  flags=("-Clink-arg=-Wl,--build-id=sha1"
-    "--remap-path-prefix=$PWD=/twinward" "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo")
-  for registry in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do flags+=("--remap-path-prefix=$registry/="); done
+  flags=("-Clink-arg=-Wl,--build-id=sha1")
   std=("-Zbuild-std=std,panic_abort" "-Zbuild-std-features=optimize_for_size")
   export RUSTC_BOOTSTRAP=1
   if [[ $toolchain == prebuilt ]]; then
     unset RUSTC_BOOTSTRAP
     std=()
   fi
-  flags+=("--remap-path-prefix=$("$RUSTC" --print sysroot)=/rust")
   if ((${#std[@]})); then
     # Without unwinding nobody reads the tables for it.
     flags+=(-Cforce-unwind-tables=no)
@@ -159,8 +182,7 @@ for target in "$@"; do
     command=(auditable "${command[@]}" --no-default-features)
     export CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_DEBUG=line-tables-only
   fi
-  # Its parts may hold spaces.
-  CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; echo "${flags[*]}") "$CARGO" "${command[@]}" "${std[@]}" >&2
+  RUSTFLAGS="${flags[*]}" "$CARGO" "${command[@]}" "${std[@]}" >&2
   program=$CARGO_TARGET_DIR/$triple/release/twinward
   inspect "$program" "$target"
   echo "$program"
