@@ -109,12 +109,12 @@ same_names() {
   local rustc home=${CARGO_HOME:-$HOME/.cargo}
   rustc=$(command -v "$RUSTC")
   mkdir -p "$CARGO_TARGET_DIR"
+  # shellcheck disable=SC2016 # for the script that is written
   {
     echo '#!/usr/bin/env bash'
     printf 'names=(%q %q %q)\n' "--remap-path-prefix=$PWD=/twinward" "--remap-path-prefix=$home=/cargo" \
       "--remap-path-prefix=$("$rustc" --print sysroot)=/rust"
     # A panic names crate and file. The last that fits counts.
-    # shellcheck disable=SC2016 # for the script that is written
     printf 'for registry in %q/registry/src/*; do names+=("--remap-path-prefix=$registry/="); done\n' "$home"
     printf 'exec %q "$@" "${names[@]}"\n' "$rustc"
   } >"$CARGO_TARGET_DIR/rustc.new"
@@ -157,7 +157,9 @@ export PATH=$TOOLS/bin:$PATH
 RUSTC=$(same_names)
 # The same for C; for the rest of its flags see .cargo/config.toml.
 CFLAGS="$(sed -n 's/^CFLAGS = "\(.*\)"/\1/p' .cargo/config.toml) '-ffile-prefix-map=$PWD=/twinward'"
+# shellcheck disable=SC2089,SC2090 # the crate cc reads them, quotes and all
 CFLAGS+=" '-ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo'"
+# shellcheck disable=SC2090
 export RUSTC CFLAGS CC_SHELL_ESCAPED_FLAGS=1
 for target in "$@"; do
   triple=$(triple_of "$target")
