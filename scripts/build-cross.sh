@@ -106,8 +106,9 @@ choose_toolchain() {
 # Writes the rustc that cargo calls: the real one, told to write the same names for the same sources wherever they lie. As
 # flags of cargo they would change the names of all symbols, and so the order of the code. It prints where it is.
 same_names() {
-  local rustc home=${CARGO_HOME:-$HOME/.cargo}
+  local rustc id home=${CARGO_HOME:-$HOME/.cargo}
   rustc=$(command -v "$RUSTC")
+  id=$({ git rev-parse HEAD && git diff HEAD && "$rustc" -vV; } | sha1sum | head -c 40)
   mkdir -p "$CARGO_TARGET_DIR"
   # shellcheck disable=SC2016 # for the script that is written
   {
@@ -116,7 +117,12 @@ same_names() {
       "--remap-path-prefix=$("$rustc" --print sysroot)=/rust"
     # A panic names crate and file. The last that fits counts.
     printf 'for registry in %q/registry/src/*; do names+=("--remap-path-prefix=$registry/="); done\n' "$home"
-    printf 'exec %q "$@" "${names[@]}"\n' "$rustc"
+    # Our own crate is linked with a build id, and `cargo auditable` wants to be asked for it; see below. The linker would
+    # reckon the id from what zig says of its start files, too: the directory.
+    echo 'auditable=()'
+    echo 'if [[ ${CARGO_AUDITABLE_ORIG_ARGS:-} && ${CARGO_PRIMARY_PACKAGE:-} ]]; then'
+    printf '  auditable=(%q) names+=(%q)\nfi\n' "$TOOLS/bin/cargo-auditable" "-Clink-arg=-Wl,--build-id=0x$id"
+    printf 'exec "${auditable[@]}" %q "$@" "${names[@]}"\n' "$rustc"
   } >"$CARGO_TARGET_DIR/rustc.new"
   chmod 755 "$CARGO_TARGET_DIR/rustc.new"
   # Cargo looks at its time: the same one stays.
@@ -163,7 +169,7 @@ CFLAGS+=" '-ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo'"
 export RUSTC CFLAGS CC_SHELL_ESCAPED_FLAGS=1
 for target in "$@"; do
   triple=$(triple_of "$target")
-  flags=("-Clink-arg=-Wl,--build-id=sha1")
+  flags=()
   std=("-Zbuild-std=std,panic_abort" "-Zbuild-std-features=optimize_for_size")
   export RUSTC_BOOTSTRAP=1
   if [[ $toolchain == prebuilt ]]; then
@@ -181,10 +187,17 @@ for target in "$@"; do
   command=(zigbuild --release --locked --target "$triple")
   [[ $target == *-musl ]] || command[-1]+=.$GLIBC
   if [[ $device ]]; then
-    command=(auditable "${command[@]}" --no-default-features)
+    # It would have cargo call it as a wrapper, whose path then gets into the names of our symbols.
+    printf '#!/bin/sh\nunset RUSTC_WORKSPACE_WRAPPER\nexec "%s" "$@"\n' "$(command -v "$CARGO")" >"$CARGO_TARGET_DIR/cargo"
+    chmod 755 "$CARGO_TARGET_DIR/cargo"
+    command=("${command[@]}" --no-default-features)
     export CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_DEBUG=line-tables-only
   fi
-  RUSTFLAGS="${flags[*]}" "$CARGO" "${command[@]}" "${std[@]}" >&2
+  if [[ $device ]]; then
+    RUSTFLAGS="${flags[*]}" CARGO=$CARGO_TARGET_DIR/cargo cargo-auditable auditable "${command[@]}" "${std[@]}" >&2
+  else
+    RUSTFLAGS="${flags[*]}" "$CARGO" "${command[@]}" "${std[@]}" >&2
+  fi
   program=$CARGO_TARGET_DIR/$triple/release/twinward
   inspect "$program" "$target"
   echo "$program"
