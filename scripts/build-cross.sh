@@ -107,8 +107,8 @@ choose_toolchain() {
 # flags of cargo they would change the names of all symbols, and so the order of the code. It prints where it is.
 same_names() {
   local rustc id home=${CARGO_HOME:-$HOME/.cargo}
-  rustc=$(command -v "$RUSTC")
-  id=$({ git rev-parse HEAD && git diff HEAD && "$rustc" -vV; } | sha1sum | head -c 40)
+  rustc=$(command -v "$compiler")
+  id=$({ git rev-parse HEAD && git diff HEAD && "$rustc" -vV && echo "$triple"; } | sha1sum | head -c 40)
   mkdir -p "$CARGO_TARGET_DIR"
   # shellcheck disable=SC2016 # for the script that is written
   {
@@ -160,15 +160,17 @@ if [[ $tools ]]; then
   exit
 fi
 export PATH=$TOOLS/bin:$PATH
-RUSTC=$(same_names)
+compiler=$RUSTC
 # The same for C; for the rest of its flags see .cargo/config.toml.
 CFLAGS="$(sed -n 's/^CFLAGS = "\(.*\)"/\1/p' .cargo/config.toml) '-ffile-prefix-map=$PWD=/twinward'"
 # shellcheck disable=SC2089,SC2090 # the crate cc reads them, quotes and all
 CFLAGS+=" '-ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo'"
 # shellcheck disable=SC2090
-export RUSTC CFLAGS CC_SHELL_ESCAPED_FLAGS=1
+export CFLAGS CC_SHELL_ESCAPED_FLAGS=1
 for target in "$@"; do
   triple=$(triple_of "$target")
+  RUSTC=$(same_names)
+  export RUSTC
   flags=()
   std=("-Zbuild-std=std,panic_abort" "-Zbuild-std-features=optimize_for_size")
   export RUSTC_BOOTSTRAP=1
