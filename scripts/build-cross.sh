@@ -10,7 +10,7 @@
 # The programs are CARGO_TARGET_DIR/TRIPLE/release/twinward, by default below target/cross; their names are the only
 # lines on standard output. Two runs at once need two such directories. --device gives the programs line tables, which
 # scripts/build-packages.sh takes off again into a file of its own, and the list of what they are built of, for
-# cargo-audit. They name no path of the machine: the same commit and compiler give the same bytes.
+# cargo-audit. Stripped, they name no path of the machine: the same sources and compiler give the same bytes.
 #
 # zig links, and brings each libc; it comes from PyPI. The standard library is built from its source together with the
 # program, which makes it 0.5 MB smaller than with the one that rustup brings: with the source of the toolchain in use
@@ -108,7 +108,8 @@ choose_toolchain() {
 same_names() {
   local rustc id home=${CARGO_HOME:-$HOME/.cargo}
   rustc=$(command -v "$compiler")
-  id=$({ git rev-parse HEAD && git diff HEAD && "$rustc" -vV && echo "$triple"; } | sha1sum | head -c 40)
+  id=$({ find src bpf packaging/baseline build.rs Cargo.toml Cargo.lock .cargo scripts/build-cross.sh -type f -print0 | sort -z | xargs -0 cat &&
+    "$rustc" -vV && echo "$triple"; } | sha1sum | head -c 40)
   mkdir -p "$CARGO_TARGET_DIR"
   # shellcheck disable=SC2016 # for the script that is written
   {
